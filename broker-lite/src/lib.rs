@@ -1,0 +1,2 @@
+//! broker
+pub mod store;

@@ -1,0 +1,2 @@
+//! The `broker-lite` binary.
+fn main() {}

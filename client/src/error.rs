@@ -1,0 +1,248 @@
+//! What went wrong, and what to do now.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::wire::{Throwable, WireError};
+
+/// The error of every operation of this crate.
+///
+/// Ask it what it means ([`is_timeout`](Self::is_timeout), [`is_security`](Self::is_security), …) and what
+/// to do ([`retry`](Self::retry)); the text is for people and may change.
+#[derive(Debug, Clone)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    throwable: Option<Arc<Throwable>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The result of every operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind an [`Error`] is of. Private: it grows with the library, while the questions stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ErrorKind {
+    /// A URI that does not parse or has an option that does not exist.
+    Uri,
+    /// An argument or option that cannot be.
+    Invalid,
+    /// JMS `IllegalStateException`: not now, such as commit on a session without transactions.
+    IllegalState,
+    /// The connection, session, producer or consumer is closed.
+    Closed,
+    /// A deadline passed.
+    Timeout,
+    /// No connection, or it broke.
+    Io,
+    /// The peer does not keep to the protocol.
+    Protocol,
+    /// JMS `JMSSecurityException`.
+    Security,
+    /// JMS `InvalidClientIDException`.
+    InvalidClientId,
+    /// JMS `InvalidDestinationException`.
+    InvalidDestination,
+    /// JMS `InvalidSelectorException`.
+    InvalidSelector,
+    /// JMS `ResourceAllocationException`: the broker has no room.
+    ResourceAllocation,
+    /// JMS `TransactionRolledBackException`.
+    TransactionRolledBack,
+    /// A commit was sent and its outcome is not known.
+    InDoubt,
+    /// JMS `MessageFormatException`: a conversion that JMS does not allow.
+    MessageFormat,
+    /// JMS `MessageNotWriteableException` and `MessageNotReadableException`.
+    MessageState,
+    /// JMS `MessageEOFException`.
+    MessageEof,
+    /// Any other exception of the broker.
+    Broker,
+    /// Not possible with this library, and said so rather than ignored.
+    Unsupported,
+}
+
+/// What to do about an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Retry {
+    /// The same call again can succeed: the cause passes.
+    Again,
+    /// A new connection is needed first.
+    Reconnect,
+    /// The transaction is gone: do its work again.
+    RedoTransaction,
+    /// Find out what happened before anything is done again.
+    Examine,
+    /// The same call will fail again.
+    Never,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            throwable: None,
+            source: None,
+        }
+    }
+
+    pub(crate) fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The error a broker answered with.
+    pub(crate) fn from_throwable(throwable: Throwable) -> Self {
+        let kind = match throwable.simple_class() {
+            "JMSSecurityException" | "SecurityException" => ErrorKind::Security,
+            "InvalidClientIDException" => ErrorKind::InvalidClientId,
+            "InvalidDestinationException" | "DestinationDoesNotExistException" => {
+                ErrorKind::InvalidDestination
+            }
+            "InvalidSelectorException" => ErrorKind::InvalidSelector,
+            "ResourceAllocationException" => ErrorKind::ResourceAllocation,
+            "TransactionRolledBackException" => ErrorKind::TransactionRolledBack,
+            "IllegalStateException" => ErrorKind::IllegalState,
+            _ => ErrorKind::Broker,
+        };
+        let class = throwable
+            .class
+            .as_deref()
+            .unwrap_or("an exception without a class");
+        let message = match &throwable.message {
+            Some(message) => format!("the broker answered with {class}: {message}"),
+            None => format!("the broker answered with {class}"),
+        };
+        Self {
+            kind,
+            message,
+            throwable: Some(Arc::new(throwable)),
+            source: None,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What the broker answered with, if it is the broker's error.
+    pub fn throwable(&self) -> Option<&Throwable> {
+        self.throwable.as_deref()
+    }
+
+    /// A deadline passed.
+    pub fn is_timeout(&self) -> bool {
+        self.kind == ErrorKind::Timeout
+    }
+
+    /// Wrong credentials, or not allowed (`JMSSecurityException`).
+    pub fn is_security(&self) -> bool {
+        self.kind == ErrorKind::Security
+    }
+
+    /// The URI or an option of it is wrong.
+    pub fn is_uri(&self) -> bool {
+        self.kind == ErrorKind::Uri
+    }
+
+    /// The handle, or the connection it belongs to, was closed.
+    pub fn is_closed(&self) -> bool {
+        self.kind == ErrorKind::Closed
+    }
+
+    /// There is no connection, or it broke.
+    pub fn is_io(&self) -> bool {
+        self.kind == ErrorKind::Io
+    }
+
+    /// The operation is not allowed in this state (`IllegalStateException`).
+    pub fn is_illegal_state(&self) -> bool {
+        self.kind == ErrorKind::IllegalState
+    }
+
+    /// The client id is taken or missing (`InvalidClientIDException`).
+    pub fn is_invalid_client_id(&self) -> bool {
+        self.kind == ErrorKind::InvalidClientId
+    }
+
+    /// The destination does not exist or cannot be used so (`InvalidDestinationException`).
+    pub fn is_invalid_destination(&self) -> bool {
+        self.kind == ErrorKind::InvalidDestination
+    }
+
+    /// The transaction was rolled back (`TransactionRolledBackException`).
+    pub fn is_rolled_back(&self) -> bool {
+        self.kind == ErrorKind::TransactionRolledBack
+    }
+
+    /// A commit was sent and its outcome is not known: it may have happened.
+    pub fn is_in_doubt(&self) -> bool {
+        self.kind == ErrorKind::InDoubt
+    }
+
+    /// A value cannot be converted so (`MessageFormatException`).
+    pub fn is_message_format(&self) -> bool {
+        self.kind == ErrorKind::MessageFormat
+    }
+
+    /// A stream or bytes body is at its end (`MessageEOFException`).
+    pub fn is_message_eof(&self) -> bool {
+        self.kind == ErrorKind::MessageEof
+    }
+
+    /// The broker has no room (`ResourceAllocationException`).
+    pub fn is_resource_allocation(&self) -> bool {
+        self.kind == ErrorKind::ResourceAllocation
+    }
+
+    /// This library or the broker cannot do what was asked.
+    pub fn is_unsupported(&self) -> bool {
+        self.kind == ErrorKind::Unsupported
+    }
+
+    /// What to do now.
+    pub fn retry(&self) -> Retry {
+        match self.kind {
+            ErrorKind::Timeout | ErrorKind::ResourceAllocation => Retry::Again,
+            ErrorKind::Io | ErrorKind::Closed | ErrorKind::Protocol | ErrorKind::InvalidClientId => {
+                Retry::Reconnect
+            }
+            ErrorKind::TransactionRolledBack => Retry::RedoTransaction,
+            ErrorKind::InDoubt => Retry::Examine,
+            _ => Retry::Never,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source
+            .as_ref()
+            .map(|source| &**source as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<WireError> for Error {
+    fn from(error: WireError) -> Self {
+        Self::new(ErrorKind::Protocol, error.to_string()).with_source(error)
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        let kind = match error.kind() {
+            std::io::ErrorKind::TimedOut => ErrorKind::Timeout,
+            _ => ErrorKind::Io,
+        };
+        Self::new(kind, error.to_string()).with_source(error)
+    }
+}

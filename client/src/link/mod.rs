@@ -1,0 +1,1 @@
+//! One logical connection over many physical ones.

@@ -1,0 +1,1 @@
+//! Bytes only: tcp, tls, in-process pipes (vm).

@@ -1,0 +1,1 @@
+//! Helpers of the tests that need both crates or a real peer.
