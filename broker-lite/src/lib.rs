@@ -1,2 +1,4 @@
-//! broker
+//! A compact OpenWire message broker.
+
+pub mod core;
 pub mod store;
