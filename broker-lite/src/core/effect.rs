@@ -2,7 +2,7 @@
 
 use openwire_client::wire::Command;
 
-use crate::store::{Batch, MessageKey};
+use crate::store::{Batch, MessageKey, Op};
 
 /// Names a connection of the broker. Reused after the connection was reported lost and forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,8 +26,8 @@ pub enum Effect {
     Store {
         /// The changes.
         batch: Batch,
-        /// What happens once the batch is durable.
-        then: Then,
+        /// What happens, in order, once the batch is durable.
+        then: Vec<Then>,
     },
     /// Messages whose bodies are not in memory are needed: [`Core::loaded`](super::Core::loaded) takes them.
     Load {
@@ -54,11 +54,9 @@ pub enum Effect {
     },
 }
 
-/// What happens once a batch is durable.
+/// Something that happens once a batch is durable.
 #[derive(Debug)]
 pub enum Then {
-    /// Nothing waits for it.
-    Nothing,
     /// This response goes out; if the store fails, an `ExceptionResponse` with the same correlation id does.
     Reply {
         /// To whom.
@@ -68,4 +66,56 @@ pub enum Then {
     },
     /// The core waits for it.
     Tell(StoreToken),
+}
+
+/// The effects of a turn, in order. What is stored in one turn is gathered into one batch, because a batch
+/// costs a frame, a checksum and a wake-up, whatever its size.
+#[derive(Debug, Default)]
+pub struct Effects {
+    list: Vec<Effect>,
+    last_store: Option<usize>,
+}
+
+impl Effects {
+    /// No effects yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the effects out, in order.
+    pub fn drain(&mut self) -> std::vec::Drain<'_, Effect> {
+        self.last_store = None;
+        self.list.drain(..)
+    }
+
+    /// True if there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(super) fn push(&mut self, effect: Effect) {
+        self.list.push(effect);
+    }
+
+    /// Adds changes to the turn's batch.
+    ///
+    /// Only the order among store effects matters to a store, so the batch may stand before effects that
+    /// were added earlier than these changes.
+    pub(super) fn store(&mut self, ops: impl IntoIterator<Item = Op>, then: Option<Then>) {
+        let at = match self.last_store {
+            Some(at) => at,
+            None => {
+                self.list.push(Effect::Store {
+                    batch: Batch::default(),
+                    then: Vec::new(),
+                });
+                self.list.len() - 1
+            }
+        };
+        self.last_store = Some(at);
+        if let Some(Effect::Store { batch, then: waiting }) = self.list.get_mut(at) {
+            batch.ops.extend(ops);
+            waiting.extend(then);
+        }
+    }
 }

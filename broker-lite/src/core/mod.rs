@@ -9,7 +9,7 @@ use openwire_client::wire::{BrokerId, Command, Message};
 
 use crate::store::{MessageKey, Recovered, StoreError};
 
-pub use effect::{ConnectionKey, Effect, StoreToken, Then};
+pub use effect::{ConnectionKey, Effect, Effects, StoreToken, Then};
 
 /// What the core needs to know beforehand.
 #[derive(Debug, Clone)]
@@ -43,24 +43,23 @@ impl Core {
 
     /// A client connected and agreed on a wire format; `peer` is its address, for messages. The broker
     /// introduces itself.
-    pub fn open(&mut self, _peer: &str, _effects: &mut Vec<Effect>) -> ConnectionKey {
+    pub fn open(&mut self, _peer: &str, _effects: &mut Effects) -> ConnectionKey {
         let _ = &self.config;
         ConnectionKey(0)
     }
 
     /// A client sent a command. `now` is in milliseconds since 1970.
-    pub fn handle(&mut self, _now: i64, _from: ConnectionKey, _command: Command, _effects: &mut Vec<Effect>) {
-    }
+    pub fn handle(&mut self, _now: i64, _from: ConnectionKey, _command: Command, _effects: &mut Effects) {}
 
     /// The connection ended. Its key is free afterwards.
-    pub fn lost(&mut self, _now: i64, _connection: ConnectionKey, _effects: &mut Vec<Effect>) {}
+    pub fn lost(&mut self, _now: i64, _connection: ConnectionKey, _effects: &mut Effects) {}
 
     /// Messages asked for with [`Effect::Load`] are there.
     pub fn loaded(
         &mut self,
         _now: i64,
         _messages: Result<Vec<(MessageKey, Option<Arc<Message>>)>, StoreError>,
-        _effects: &mut Vec<Effect>,
+        _effects: &mut Effects,
     ) {
     }
 
@@ -70,7 +69,7 @@ impl Core {
         _now: i64,
         _token: StoreToken,
         _result: Result<(), StoreError>,
-        _effects: &mut Vec<Effect>,
+        _effects: &mut Effects,
     ) {
     }
 
@@ -80,8 +79,8 @@ impl Core {
     }
 
     /// Time has passed.
-    pub fn tick(&mut self, _now: i64, _effects: &mut Vec<Effect>) {}
+    pub fn tick(&mut self, _now: i64, _effects: &mut Effects) {}
 
     /// The broker stops in order: what a restart must know is stored. Connections are reported lost before.
-    pub fn shutdown(&mut self, _now: i64, _effects: &mut Vec<Effect>) {}
+    pub fn shutdown(&mut self, _now: i64, _effects: &mut Effects) {}
 }
