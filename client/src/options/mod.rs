@@ -1,0 +1,180 @@
+//! The options of a connection: everything a URI says with the prefix `jms.`, and the policies that go
+//! with it.
+
+mod policy;
+
+use std::fmt;
+use std::time::Duration;
+
+pub use policy::{PrefetchPolicy, RedeliveryPolicy};
+
+/// The options of a connection, `jms.*` in a URI.
+///
+/// The name of each in a URI is the field's in camel case unless its documentation says otherwise.
+/// Durations are whole milliseconds in a URI.
+///
+/// What ActiveMQ documents as "0: no limit" takes `infinite` as well. The defaults are ActiveMQ's, except that
+/// no wait is without an end unless that was asked for.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ConnectionOptions {
+    /// Who connects when the call that creates the connection does not say. Default none.
+    pub user_name: Option<String>,
+    /// The password that goes with [`user_name`](Self::user_name). Default none.
+    pub password: Option<Password>,
+    /// The client id of every connection (`clientID`). Default none: one is generated.
+    pub client_id: Option<String>,
+    /// How generated client ids begin (`clientIDPrefix`). Default none, which is `ID`.
+    pub client_id_prefix: Option<String>,
+    /// How generated connection ids begin (`connectionIDPrefix`). Default none, which is `ID`.
+    pub connection_id_prefix: Option<String>,
+
+    /// Persistent messages outside a transaction are sent without waiting for the broker. Default false.
+    pub use_async_send: bool,
+    /// Every send waits for the broker. Default false.
+    pub always_sync_send: bool,
+    /// If there is one, every send waits for the broker, this long at most. Default none (0), and then
+    /// the sends that wait do so for [`request_timeout`](Self::request_timeout).
+    pub send_timeout: Option<Duration>,
+    /// How long a request waits for its response. Default 60 seconds; ActiveMQ waits without an end.
+    /// None is `infinite` or 0.
+    pub request_timeout: Option<Duration>,
+    /// How long the broker may take to accept the connection. Default 30 seconds; ActiveMQ waits without an
+    /// end. None is `infinite` or 0.
+    pub connect_response_timeout: Option<Duration>,
+    /// How long closing waits for the broker; to run out of it is no error. Default 15 seconds.
+    pub close_timeout: Duration,
+    /// How many bytes of messages a producer may have sent without waiting and the broker not yet taken
+    /// in. Default 0: no window.
+    pub producer_window_size: u32,
+    /// Acknowledgements outside a transaction do not wait for the broker. Default true.
+    pub send_acks_async: bool,
+    /// The broker may dispatch to consumers from another thread than the producer's. Default true.
+    pub dispatch_async: bool,
+
+    /// Message bodies are compressed. Default false.
+    pub use_compression: bool,
+    /// How many times the negotiated `maxFrameSize` a body may hold once it is inflated. Default 10.
+    pub max_inflated_data_size_ratio: f64,
+    /// New producers do not stamp their messages, which then cannot expire. Default false.
+    pub disable_time_stamps_by_default: bool,
+    /// Map messages may hold maps and lists. Default true.
+    pub nested_map_and_list_enabled: bool,
+
+    /// Durable subscribers that acknowledge by themselves get
+    /// [`optimize_durable_topic_prefetch`](PrefetchPolicy::optimize_durable_topic_prefetch). Default true.
+    pub optimized_message_dispatch: bool,
+    /// Acknowledgements are sent in batches: at 65 % of the prefetch, or when
+    /// [`optimize_acknowledge_timeout`](Self::optimize_acknowledge_timeout) has passed. Default false.
+    pub optimize_acknowledge: bool,
+    /// How old such a batch may get (`optimizeAcknowledgeTimeOut`); none is 0. Default 300 milliseconds.
+    pub optimize_acknowledge_timeout: Option<Duration>,
+    /// How often such batches are sent even if no message comes; none is 0. Default none.
+    pub optimized_ack_scheduled_ack_interval: Option<Duration>,
+    /// Topic consumers get what the broker has kept from before they came. Default false.
+    pub use_retroactive_consumer: bool,
+    /// Consumers ask to be the only one of their queue. Default false.
+    pub exclusive_consumer: bool,
+    /// Higher priorities overtake within what was prefetched. Default false.
+    pub message_priority_supported: bool,
+    /// Expired messages are not handed to the application. Default true.
+    pub consumer_expiry_check_enabled: bool,
+    /// Within a transaction each message is acknowledged on its own. Default false.
+    pub transacted_individual_ack: bool,
+    /// A redelivery that waits does not hold up the messages behind it; their order is lost. Default false.
+    pub non_blocking_redelivery: bool,
+    /// The connection learns which temporary destinations exist, by an extra consumer. Default true.
+    pub watch_topic_advisories: bool,
+    /// After how long a message that comes before the connection is started is worth a warning; none is a
+    /// negative number. Default 500 milliseconds.
+    pub warn_about_unstarted_connection_timeout: Option<Duration>,
+
+    /// Duplicates that a failover brings are recognised and not shown. Default true.
+    pub check_for_duplicates: bool,
+    /// How many messages of a producer are remembered for that. Default 2048.
+    pub audit_depth: u32,
+    /// How many producers are remembered for that. Default 64.
+    pub audit_maximum_producer_number: u32,
+    /// How long a commit after a failover may wait for messages that the transaction consumed before it, to
+    /// be delivered again. Default zero.
+    pub consumer_failover_redelivery_wait_period: Duration,
+
+    /// The acknowledge mode of XA sessions outside a transaction, 0 to 4. Default none (-1).
+    pub xa_ack_mode: Option<u8>,
+    /// XA resources of the same connection, rather than of the same broker, count as the same resource
+    /// manager. Default false.
+    pub rm_id_from_connection_id: bool,
+
+    /// How much brokers send ahead (`jms.prefetchPolicy.*`).
+    pub prefetch_policy: PrefetchPolicy,
+    /// When a message that was rolled back is shown again (`jms.redeliveryPolicy.*`).
+    pub redelivery_policy: RedeliveryPolicy,
+}
+
+impl Default for ConnectionOptions {
+    fn default() -> Self {
+        Self {
+            user_name: None,
+            password: None,
+            client_id: None,
+            client_id_prefix: None,
+            connection_id_prefix: None,
+            use_async_send: false,
+            always_sync_send: false,
+            send_timeout: None,
+            request_timeout: Some(Duration::from_secs(60)),
+            connect_response_timeout: Some(Duration::from_secs(30)),
+            close_timeout: Duration::from_secs(15),
+            producer_window_size: 0,
+            send_acks_async: true,
+            dispatch_async: true,
+            use_compression: false,
+            max_inflated_data_size_ratio: 10.0,
+            disable_time_stamps_by_default: false,
+            nested_map_and_list_enabled: true,
+            optimized_message_dispatch: true,
+            optimize_acknowledge: false,
+            optimize_acknowledge_timeout: Some(Duration::from_millis(300)),
+            optimized_ack_scheduled_ack_interval: None,
+            use_retroactive_consumer: false,
+            exclusive_consumer: false,
+            message_priority_supported: false,
+            consumer_expiry_check_enabled: true,
+            transacted_individual_ack: false,
+            non_blocking_redelivery: false,
+            watch_topic_advisories: true,
+            warn_about_unstarted_connection_timeout: Some(Duration::from_millis(500)),
+            check_for_duplicates: true,
+            audit_depth: 2048,
+            audit_maximum_producer_number: 64,
+            consumer_failover_redelivery_wait_period: Duration::ZERO,
+            xa_ack_mode: None,
+            rm_id_from_connection_id: false,
+            prefetch_policy: PrefetchPolicy::default(),
+            redelivery_policy: RedeliveryPolicy::default(),
+        }
+    }
+}
+
+/// A password: its `Debug` form does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// The password itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<String>> From<T> for Password {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}

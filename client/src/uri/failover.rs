@@ -1,0 +1,136 @@
+//! `failover:` and `masterslave:`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::endpoint::Endpoint;
+use super::query::Query;
+use crate::error::Result;
+
+/// One of several brokers, and another one when that is gone.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct FailoverUri {
+    /// The brokers, as listed. There is at least one, unless
+    /// [`update_uris_file`](FailoverOptions::update_uris_file) is given.
+    pub endpoints: Vec<Endpoint>,
+    /// Which of them, and when.
+    pub options: FailoverOptions,
+}
+
+/// Which broker is tried next, when, and what is kept for it.
+///
+/// The name of each in a URI is the field's in camel case unless its documentation says otherwise.
+/// Durations are whole milliseconds in a URI.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct FailoverOptions {
+    /// The delay before the first attempt after a connection broke, and where the back-off begins.
+    /// Default 10 milliseconds.
+    pub initial_reconnect_delay: Duration,
+    /// No delay is longer. Default 30 seconds.
+    pub max_reconnect_delay: Duration,
+    /// The delay after the first failed pass of all, in place of
+    /// [`initial_reconnect_delay`](Self::initial_reconnect_delay). Default none.
+    pub reconnect_delay: Option<Duration>,
+    /// Each failed pass multiplies the delay. Default true.
+    pub use_exponential_back_off: bool,
+    /// By this (also `backOffMultiplier`, as ActiveMQ's documentation calls it), at least 1. Default 2.
+    pub reconnect_delay_exponent: f64,
+    /// Each delay is drawn at random between 0 and its value, so that the clients of a broker that went do not all
+    /// come back at once. Default true. Not in ActiveMQ.
+    pub jitter: bool,
+    /// How long a connection must have lived for the delay to begin anew after it (also `minConnectTime`).
+    /// Default 5 seconds. Not in ActiveMQ, where every connection counts.
+    pub stable_period: Duration,
+    /// How long one attempt may take in all: connection, TLS, negotiation and the broker's answer to
+    /// `ConnectionInfo`. Default 30 seconds; none is `infinite`. Not in ActiveMQ.
+    pub connect_timeout: Option<Duration>,
+    /// How many failed passes through the list make an end; 0 is one pass and never a reconnect. Default
+    /// none (-1): no end.
+    pub max_reconnect_attempts: Option<u32>,
+    /// The same until the first connection is made. Default none (-1): as
+    /// [`max_reconnect_attempts`](Self::max_reconnect_attempts).
+    pub startup_max_reconnect_attempts: Option<u32>,
+    /// The first and then every so many failed passes are worth a warning; none (0 or less) is silent.
+    /// Default 10.
+    pub warn_after_reconnect_attempts: Option<u32>,
+    /// How long the sending of a message may wait for a connection. Default none (-1).
+    pub timeout: Option<Duration>,
+    /// The list is shuffled before each pass. Default true, false for `masterslave:`.
+    pub randomize: bool,
+    /// Spare connections to other brokers are kept open. Default false.
+    pub backup: bool,
+    /// How many. Default 1.
+    pub backup_pool_size: u32,
+    /// The brokers of [`priority_uris`](Self::priority_uris) are preferred: while connected to another one, they are
+    /// tried and moved back to. Default false.
+    pub priority_backup: bool,
+    /// Which brokers those are (`priorityURIs`). Default empty: the first of the list.
+    pub priority_uris: Vec<Endpoint>,
+    /// Messages sent without waiting for the broker are kept, and sent again after a reconnect. Default false.
+    pub track_messages: bool,
+    /// How many bytes of them. Default 131072.
+    pub max_cache_size: u32,
+    /// Producers closed within a transaction are remembered until its end. Default true.
+    pub track_transaction_producers: bool,
+    /// The client follows a broker that tells it to connect elsewhere. Default true.
+    pub reconnect_supported: bool,
+    /// The client learns the other brokers' addresses from the broker (`updateURIsSupported`). Default true.
+    pub update_uris_supported: bool,
+    /// A file with a comma separated list of further URIs, read before each pass (`updateURIsURL`). A `file:`
+    /// URL or a path; there is no client for other URLs here. Default none.
+    pub update_uris_file: Option<PathBuf>,
+    /// A change of that file may move a live connection (`rebalanceUpdateURIs`). Default true.
+    pub rebalance_update_uris: bool,
+    nested: Query,
+}
+
+impl Default for FailoverOptions {
+    fn default() -> Self {
+        Self {
+            initial_reconnect_delay: Duration::from_millis(10),
+            max_reconnect_delay: Duration::from_secs(30),
+            reconnect_delay: None,
+            use_exponential_back_off: true,
+            reconnect_delay_exponent: 2.0,
+            jitter: true,
+            stable_period: Duration::from_secs(5),
+            connect_timeout: Some(Duration::from_secs(30)),
+            max_reconnect_attempts: None,
+            startup_max_reconnect_attempts: None,
+            warn_after_reconnect_attempts: Some(10),
+            timeout: None,
+            randomize: true,
+            backup: false,
+            backup_pool_size: 1,
+            priority_backup: false,
+            priority_uris: Vec::new(),
+            track_messages: false,
+            max_cache_size: 131_072,
+            track_transaction_producers: true,
+            reconnect_supported: true,
+            update_uris_supported: true,
+            update_uris_file: None,
+            rebalance_update_uris: true,
+            nested: Query::default(),
+        }
+    }
+}
+
+impl FailoverOptions {
+    /// Parses a URI that was learnt after the connection was made (from the broker, a file or an agent) and applies
+    /// the `nested.*` options to it, as to those of the list.
+    ///
+    /// # Errors
+    ///
+    /// As [`Endpoint::parse`].
+    pub fn learn(&self, text: &str) -> Result<Endpoint> {
+        Endpoint::parse_with(text, &self.nested)
+    }
+
+    /// [`learn`](Self::learn) for each URI of a comma separated list, the form in which brokers send them.
+    pub fn learn_list(&self, text: &str) -> Vec<Result<Endpoint>> {
+        text.split(',').map(|uri| self.learn(uri)).collect()
+    }
+}
