@@ -93,6 +93,11 @@ impl Effects {
         self.list.is_empty()
     }
 
+    /// True if this turn stores something.
+    pub(super) fn has_store(&self) -> bool {
+        self.last_store.is_some()
+    }
+
     pub(super) fn push(&mut self, effect: Effect) {
         self.list.push(effect);
     }

@@ -1,15 +1,54 @@
 //! The broker proper: synchronous, without I/O, tasks or a clock. Commands, time and what was loaded come
-//! in; [`Effect`]s go out.
+//! in; [`Effects`] go out.
+//!
+//! | room | what it knows |
+//! |---|---|
+//! | `connection` | who is connected: sessions, producers, consumers, client ids |
+//! | `destinations` | the registry of queues and topics, temporary ones included |
+//! | `queue`, `topic`, `subscription` | the data: what waits, what is in flight, who has credit |
+//! | `send` | a message arrives |
+//! | `dispatch` | a message goes to a consumer; bodies come back from the store |
+//! | `acknowledge` | a message was consumed, or given up |
+//! | `transaction` | local transactions |
+//! | `dead_letter`, `advisory`, `audit` | what their names say |
 
+mod acknowledge;
+mod advisory;
+mod audit;
+mod connection;
+mod dead_letter;
+mod destinations;
+mod dispatch;
 mod effect;
+mod queue;
+mod refusal;
+mod send;
+mod subscription;
+#[cfg(test)]
+mod tests;
+mod topic;
+mod transaction;
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use openwire_client::wire::{BrokerId, Command, Message};
+use openwire_client::wire::{
+    BrokerId, BrokerInfo, Command, ConsumerId, Destination, ExceptionResponse, Message, Response,
+    TransactionId,
+};
+use rustc_hash::FxHashMap;
+use slab::Slab;
 
-use crate::store::{MessageKey, Recovered, StoreError};
-
+use crate::store::{DestinationKey, MessageKey, Recovered, StoreError};
+use audit::ProducerAudit;
+use connection::Connection;
+use destinations::Target;
 pub use effect::{ConnectionKey, Effect, Effects, StoreToken, Then};
+use queue::{Entry, Queue, QueueKey};
+use refusal::Refusal;
+use subscription::{Pull, Subscription};
+use topic::Topic;
 
 /// What the core needs to know beforehand.
 #[derive(Debug, Clone)]
@@ -29,58 +68,399 @@ pub struct CoreConfig {
     pub memory_limit: usize,
 }
 
+/// What the broker counts. All but the first four only grow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Connections, introduced or not.
+    pub connections: usize,
+    /// Queues and topics.
+    pub destinations: usize,
+    /// Consumers.
+    pub consumers: usize,
+    /// Bytes of messages that live in memory only.
+    pub memory_used: usize,
+    /// Messages that arrived, dead letters included.
+    pub enqueued: u64,
+    /// Messages that went to consumers.
+    pub dispatched: u64,
+    /// Messages that were consumed.
+    pub acknowledged: u64,
+    /// Messages whose time was over.
+    pub expired: u64,
+    /// Messages that were moved to the dead letter queue.
+    pub dead_lettered: u64,
+    /// Messages that were dropped: not persistent and expired or given up, or given up as dead letters, or
+    /// sent to a temporary destination that was gone at commit.
+    pub discarded: u64,
+    /// Messages that were sent again after a failover and were there already.
+    pub duplicates: u64,
+    /// Messages refused for want of memory.
+    pub refused: u64,
+}
+
 /// The broker's state: connections, destinations, subscriptions, transactions.
 #[derive(Debug)]
 pub struct Core {
     config: CoreConfig,
+    connections: Slab<Connection>,
+    client_ids: FxHashMap<Arc<str>, ConnectionKey>,
+    destinations: FxHashMap<Destination, Target>,
+    queues: Slab<Queue>,
+    topics: Slab<Topic>,
+    subscriptions: Slab<Subscription>,
+    stored_queues: FxHashMap<DestinationKey, QueueKey>,
+    next_destination: u32,
+    /// The last broker sequence number given out.
+    sequence: u64,
+    /// The last number given to an advisory.
+    advisories: i64,
+    audit: ProducerAudit,
+    /// Pulls that end at some time, soonest first. Those that were answered meanwhile are passed over.
+    pulls: BinaryHeap<Reverse<(i64, ConsumerId, ConnectionKey)>>,
+    paused: Vec<ConnectionKey>,
+    memory_used: usize,
+    resident_used: usize,
+    stats: Stats,
+}
+
+/// The time of a turn and where its effects go.
+struct Turn<'a> {
+    now: i64,
+    effects: &'a mut Effects,
+}
+
+impl Turn<'_> {
+    fn send(&mut self, to: ConnectionKey, command: impl Into<Command>) {
+        self.effects.push(Effect::Send {
+            to,
+            command: command.into(),
+        });
+    }
+}
+
+/// What is to be said to a command that succeeded.
+enum Outcome {
+    /// A plain response, now, if one is wanted.
+    Done,
+    /// The response is under way: it goes out when the store has what it confirms.
+    Answered,
 }
 
 impl Core {
     /// A broker with what its store held.
-    pub fn new(config: CoreConfig, _recovered: Recovered) -> Self {
-        Self { config }
+    pub fn new(config: CoreConfig, recovered: Recovered) -> Self {
+        let mut core = Self {
+            config,
+            connections: Slab::new(),
+            client_ids: FxHashMap::default(),
+            destinations: FxHashMap::default(),
+            queues: Slab::new(),
+            topics: Slab::new(),
+            subscriptions: Slab::new(),
+            stored_queues: FxHashMap::default(),
+            next_destination: recovered.next_destination,
+            sequence: recovered.next_sequence.saturating_sub(1),
+            advisories: 0,
+            audit: ProducerAudit::new(recovered.producers),
+            pulls: BinaryHeap::new(),
+            paused: Vec::new(),
+            memory_used: 0,
+            resident_used: 0,
+            stats: Stats::default(),
+        };
+        for stored in recovered.destinations {
+            let destination = destinations::from_stored_name(&stored.name);
+            let mut queue = Queue::new(destination.clone());
+            queue.key = Some(stored.key);
+            queue.mark = stored.dispatched;
+            queue.pending = stored
+                .messages
+                .iter()
+                .map(|message| {
+                    // After a crash nobody knows who saw what: whatever may have been shown says so.
+                    let shown = !recovered.clean && message.sequence <= stored.dispatched;
+                    Entry {
+                        sequence: message.sequence,
+                        size: message.size,
+                        redelivered: message.redelivered.max(shown.into()),
+                        stored: true,
+                        body: None,
+                    }
+                })
+                .collect();
+            let key = QueueKey(core.queues.insert(queue));
+            core.stored_queues.insert(stored.key, key);
+            core.destinations.insert(destination, Target::Queue(key));
+        }
+        core
     }
 
     /// A client connected and agreed on a wire format; `peer` is its address, for messages. The broker
     /// introduces itself.
-    pub fn open(&mut self, _peer: &str, _effects: &mut Effects) -> ConnectionKey {
-        let _ = &self.config;
-        ConnectionKey(0)
+    pub fn open(&mut self, peer: &str, effects: &mut Effects) -> ConnectionKey {
+        let key = ConnectionKey(self.connections.insert(Connection::new(peer)) as u32);
+        let info = BrokerInfo {
+            broker_id: Some(self.config.broker_id.clone()),
+            broker_name: Some(self.config.broker_name.clone()),
+            broker_url: Some(self.config.broker_url.clone()),
+            ..BrokerInfo::default()
+        };
+        effects.push(Effect::Send {
+            to: key,
+            command: Command::from(Box::new(info)),
+        });
+        key
     }
 
     /// A client sent a command. `now` is in milliseconds since 1970.
-    pub fn handle(&mut self, _now: i64, _from: ConnectionKey, _command: Command, _effects: &mut Effects) {}
+    ///
+    /// What comes after the broker has ended the connection is ignored.
+    pub fn handle(&mut self, now: i64, from: ConnectionKey, command: Command, effects: &mut Effects) {
+        if self
+            .connections
+            .get(from.0 as usize)
+            .is_none_or(Connection::is_closing)
+        {
+            return;
+        }
+        let turn = &mut Turn { now, effects };
+        let correlation_id = command.command_id();
+        let wanted = command.response_required();
+        let response = || Response {
+            correlation_id,
+            ..Response::default()
+        };
+        let reply = wanted.then(|| Then::Reply {
+            to: from,
+            response: response().into(),
+        });
+        let transaction = transaction_of(&command);
+        match self.execute(from, command, reply, turn) {
+            Ok(Outcome::Answered) => {}
+            Ok(Outcome::Done) if wanted => turn.send(from, response()),
+            Ok(Outcome::Done) => {}
+            Err(refusal) if wanted => {
+                let exception = Some(refusal.throwable());
+                turn.send(
+                    from,
+                    Box::new(ExceptionResponse {
+                        correlation_id,
+                        exception,
+                        ..Default::default()
+                    }),
+                );
+            }
+            Err(refusal) => {
+                // Nobody waits for this answer, so the commit has to fail.
+                if let Some(value) = transaction
+                    && let Some(open) = self.connections[from.0 as usize].transactions.get_mut(&value)
+                {
+                    open.failed.get_or_insert_with(|| refusal.to_string());
+                }
+                self.report(from, &refusal, turn);
+            }
+        }
+    }
+
+    fn execute(
+        &mut self,
+        from: ConnectionKey,
+        command: Command,
+        reply: Option<Then>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Outcome, Refusal> {
+        match command {
+            Command::Message(message) => self.message(from, message, reply, turn),
+            Command::MessageAck(ack) => self.acknowledge(from, &ack, reply, turn),
+            Command::TransactionInfo(info) => self.transaction_info(from, &info, reply, turn),
+            Command::MessagePull(pull) => self.pull(from, &pull, turn),
+            Command::ConsumerInfo(info) => self.consumer_info(from, info, turn),
+            Command::ProducerInfo(info) => self.producer_info(from, info, turn),
+            Command::SessionInfo(info) => self.session_info(from, info.session_id),
+            Command::ConnectionInfo(info) => self.connection_info(from, info, turn),
+            Command::RemoveInfo(info) => self.remove(from, info, turn),
+            Command::DestinationInfo(info) => self.destination_info(from, info, turn),
+            Command::ConsumerControl(control) => self.consumer_control(from, &control, turn),
+            Command::ShutdownInfo(_) => {
+                self.close(from, "the client said that it ends".into(), turn);
+                Ok(Outcome::Done)
+            }
+            // A client that reconnects says that it is fault tolerant; these have no effect on a broker.
+            Command::ConnectionControl(_)
+            | Command::ControlCommand(_)
+            | Command::FlushCommand(_)
+            | Command::KeepAliveInfo(_) => Ok(Outcome::Done),
+            Command::RemoveSubscriptionInfo(_) => Err(Refusal::unsupported("durable subscriptions are")),
+            Command::BrokerInfo(_) | Command::BrokerSubscriptionInfo(_) => {
+                self.close(from, "it is a network bridge".into(), turn);
+                Err(Refusal::unsupported("network bridges are"))
+            }
+            other => {
+                self.close(
+                    from,
+                    format!("it sent type {}, which is not for a broker", other.type_id()),
+                    turn,
+                );
+                Err(Refusal::illegal_state(format!(
+                    "a broker has no use for type {}",
+                    other.type_id()
+                )))
+            }
+        }
+    }
 
     /// The connection ended. Its key is free afterwards.
-    pub fn lost(&mut self, _now: i64, _connection: ConnectionKey, _effects: &mut Effects) {}
+    pub fn lost(&mut self, now: i64, connection: ConnectionKey, effects: &mut Effects) {
+        if !self.connections.contains(connection.0 as usize) {
+            return;
+        }
+        let turn = &mut Turn { now, effects };
+        self.forget(connection, turn);
+        self.paused.retain(|&paused| paused != connection);
+        self.connections.remove(connection.0 as usize);
+    }
 
     /// Messages asked for with [`Effect::Load`] are there.
+    ///
+    /// If the store failed, their queues stand still: a failed store takes nothing more, and the shell stops
+    /// the broker.
     pub fn loaded(
         &mut self,
-        _now: i64,
-        _messages: Result<Vec<(MessageKey, Option<Arc<Message>>)>, StoreError>,
-        _effects: &mut Effects,
+        now: i64,
+        messages: Result<Vec<(MessageKey, Option<Arc<Message>>)>, StoreError>,
+        effects: &mut Effects,
     ) {
+        let turn = &mut Turn { now, effects };
+        let messages = match messages {
+            Ok(messages) => messages,
+            Err(error) => {
+                tracing::error!(%error, "messages cannot be read from the store");
+                return;
+            }
+        };
+        let mut queues: Vec<QueueKey> = Vec::new();
+        for (key, message) in messages {
+            let Some(&queue_key) = self.stored_queues.get(&key.destination) else {
+                continue;
+            };
+            if !queues.contains(&queue_key) {
+                queues.push(queue_key);
+            }
+            let queue = &mut self.queues[queue_key.0];
+            let Ok(at) = queue.position(key.sequence) else {
+                continue;
+            };
+            match message {
+                Some(message) if queue.pending[at].body.is_none() => {
+                    self.resident_used += queue.pending[at].size as usize;
+                    queue.pending[at].body = Some(message);
+                }
+                Some(_) => {}
+                None => {
+                    tracing::error!(queue = %queue.destination, sequence = key.sequence, "a stored message is gone");
+                    self.stats.discarded += 1;
+                    queue.pending.remove(at);
+                }
+            }
+        }
+        for queue in queues {
+            self.queues[queue.0].loading = false;
+            self.dispatch(queue, turn);
+            self.end_pulls(queue, turn);
+        }
     }
 
     /// The batch of a [`Then::Tell`] is durable, or never will be.
     pub fn stored(
         &mut self,
-        _now: i64,
-        _token: StoreToken,
-        _result: Result<(), StoreError>,
-        _effects: &mut Effects,
+        now: i64,
+        token: StoreToken,
+        result: Result<(), StoreError>,
+        effects: &mut Effects,
     ) {
+        if result.is_ok() {
+            self.mark_raised(token, &mut Turn { now, effects });
+        }
     }
 
     /// When [`Core::tick`] wants to be called next, in milliseconds since 1970.
     pub fn next_deadline(&self) -> Option<i64> {
-        None
+        self.pulls.peek().map(|Reverse((until, ..))| *until)
     }
 
-    /// Time has passed.
-    pub fn tick(&mut self, _now: i64, _effects: &mut Effects) {}
+    /// Time has passed: pulls that waited long enough are answered.
+    pub fn tick(&mut self, now: i64, effects: &mut Effects) {
+        let turn = &mut Turn { now, effects };
+        while let Some(Reverse((until, ..))) = self.pulls.peek()
+            && *until <= now
+        {
+            let Some(Reverse((until, consumer, connection))) = self.pulls.pop() else {
+                break;
+            };
+            if !self.connections.contains(connection.0 as usize) {
+                continue;
+            }
+            if let Some(key) = self.subscription_of(connection, Some(&consumer))
+                && self.subscriptions[key.0].pull == Some(Pull::Until(until))
+            {
+                self.answer_pull(key, turn);
+            }
+        }
+    }
 
-    /// The broker stops in order: what a restart must know is stored. Connections are reported lost before.
-    pub fn shutdown(&mut self, _now: i64, _effects: &mut Effects) {}
+    /// The broker stops in order: what a restart must know is stored. Connections are reported lost before,
+    /// so every message is back on its queue with the counter it deserves, and that is in the store already.
+    pub fn shutdown(&mut self, _now: i64, _effects: &mut Effects) {
+        debug_assert!(self.subscriptions.is_empty());
+    }
+
+    /// What the broker counts.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            connections: self.connections.len(),
+            destinations: self.destinations.len(),
+            consumers: self.subscriptions.len(),
+            memory_used: self.memory_used,
+            ..self.stats
+        }
+    }
+
+    /// How many messages wait on a queue; none if there is no such queue.
+    pub fn queue_depth(&self, queue: &Destination) -> Option<usize> {
+        match self.destinations.get(queue)? {
+            Target::Queue(key) => Some(self.queues[key.0].pending.len()),
+            Target::Topic(_) => None,
+        }
+    }
+
+    /// Counts a message that was put on a queue.
+    fn count(&mut self, entry: &Entry) {
+        if !entry.stored {
+            self.memory_used += entry.size as usize;
+        } else if entry.body.is_some() {
+            self.resident_used += entry.size as usize;
+        }
+    }
+
+    /// Undoes [`Core::count`] for a message that was taken off a queue.
+    fn uncount(&mut self, entry: &Entry) {
+        if !entry.stored {
+            self.memory_used -= entry.size as usize;
+        } else if entry.body.is_some() {
+            self.resident_used -= entry.size as usize;
+        }
+    }
+}
+
+/// The local transaction a command belongs to.
+fn transaction_of(command: &Command) -> Option<i64> {
+    let id = match command {
+        Command::Message(message) => message.transaction_id.as_ref(),
+        Command::MessageAck(ack) => ack.transaction_id.as_ref(),
+        _ => None,
+    };
+    match id {
+        Some(TransactionId::Local(id)) => Some(id.value),
+        _ => None,
+    }
 }

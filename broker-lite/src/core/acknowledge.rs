@@ -1,0 +1,207 @@
+//! A consumer acknowledges.
+
+use openwire_client::wire::{MessageAck, MessageId, Throwable, TransactionId};
+
+use super::effect::{ConnectionKey, Then};
+use super::queue::{Entry, QueueKey};
+use super::refusal::Refusal;
+use super::subscription::{Source, SubscriptionKey};
+use super::{Core, Outcome, Turn};
+use crate::store::{MessageKey, Op};
+
+impl Core {
+    pub(super) fn acknowledge(
+        &mut self,
+        from: ConnectionKey,
+        ack: &MessageAck,
+        reply: Option<Then>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let Some(key) = self.subscription_of(from, ack.consumer_id.as_ref()) else {
+            // Its messages went back to the queue when it ended.
+            return Ok(Outcome::Done);
+        };
+        let transaction = match &ack.transaction_id {
+            None => None,
+            Some(TransactionId::Local(id)) => {
+                self.transaction_mut(from, id)?;
+                Some(id.value)
+            }
+            Some(TransactionId::Xa(_)) => return Err(Refusal::unsupported("XA transactions are")),
+        };
+        match self.subscriptions[key.0].source {
+            Source::Topics(_) => self.acknowledge_topic(from, key, ack, transaction),
+            Source::Queue(queue) => self.acknowledge_queue(from, key, queue, ack, transaction, turn)?,
+        }
+        let stored = turn.effects.has_store();
+        self.serve(key, turn);
+        self.resume_producers(turn);
+        match reply {
+            // The client is told only what a restart would remember.
+            Some(reply) if stored => {
+                turn.effects.store([], Some(reply));
+                Ok(Outcome::Answered)
+            }
+            _ => Ok(Outcome::Done),
+        }
+    }
+
+    /// Nobody keeps a topic's messages for a subscriber: only its window counts.
+    fn acknowledge_topic(
+        &mut self,
+        from: ConnectionKey,
+        key: SubscriptionKey,
+        ack: &MessageAck,
+        transaction: Option<i64>,
+    ) {
+        let count = usize::try_from(ack.message_count).unwrap_or(0);
+        let subscription = &mut self.subscriptions[key.0];
+        match ack.ack_type {
+            MessageAck::DELIVERED => {
+                subscription.extension = (subscription.extension + count).min(subscription.topic_in_flight);
+            }
+            MessageAck::STANDARD | MessageAck::INDIVIDUAL | MessageAck::EXPIRED | MessageAck::POISON => {
+                let transaction = transaction
+                    .and_then(|value| self.connections[from.0 as usize].transactions.get_mut(&value));
+                match transaction {
+                    Some(transaction) => {
+                        subscription.extension =
+                            (subscription.extension + count).min(subscription.topic_in_flight);
+                        transaction.topic_acks.push((key, subscription.id.clone(), count));
+                    }
+                    None => self.release_topic(key, count),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn release_topic(&mut self, key: SubscriptionKey, count: usize) {
+        let subscription = &mut self.subscriptions[key.0];
+        subscription.topic_in_flight = subscription.topic_in_flight.saturating_sub(count);
+        subscription.extension = subscription.extension.saturating_sub(count);
+        self.stats.acknowledged += count as u64;
+    }
+
+    fn acknowledge_queue(
+        &mut self,
+        from: ConnectionKey,
+        key: SubscriptionKey,
+        queue: QueueKey,
+        ack: &MessageAck,
+        transaction: Option<i64>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        let subscription = &mut self.subscriptions[key.0];
+        if subscription.in_flight.is_empty() {
+            // What it acknowledges was dispatched on an earlier connection and is dispatched again.
+            return Ok(());
+        }
+        let last = ack.last_message_id.as_ref().ok_or_else(|| not_dispatched(None))?;
+        match ack.ack_type {
+            MessageAck::DELIVERED => {
+                let (_, to) = subscription
+                    .range(None, last)
+                    .ok_or_else(|| not_dispatched(Some(last)))?;
+                subscription.extend(to);
+            }
+            MessageAck::STANDARD | MessageAck::INDIVIDUAL => {
+                let first = if ack.ack_type == MessageAck::INDIVIDUAL {
+                    Some(last)
+                } else {
+                    ack.first_message_id.as_ref()
+                };
+                let (from_at, to) = subscription
+                    .range(first, last)
+                    .ok_or_else(|| not_dispatched(Some(last)))?;
+                if let Some(value) = transaction {
+                    for message in subscription.in_flight.range_mut(from_at..=to) {
+                        message.transaction.get_or_insert(value);
+                    }
+                    subscription.extend(to);
+                    if let Some(transaction) = self.connections[from.0 as usize].transactions.get_mut(&value)
+                        && !transaction.consumers.contains(&key)
+                    {
+                        transaction.consumers.push(key);
+                    }
+                    return Ok(());
+                }
+                let count = to - from_at + 1;
+                if ack.ack_type == MessageAck::STANDARD && ack.message_count != count as i32 {
+                    return Err(Refusal::jms(format!(
+                        "Unmatched acknowledge: {} messages where {count} were dispatched up to {last}",
+                        ack.message_count
+                    )));
+                }
+                for message in subscription.take(from_at, to) {
+                    self.consumed(queue, &message.entry, turn);
+                }
+            }
+            MessageAck::REDELIVERED => {
+                let (from_at, to) = subscription
+                    .range(ack.first_message_id.as_ref(), last)
+                    .ok_or_else(|| not_dispatched(Some(last)))?;
+                for message in subscription.in_flight.range_mut(from_at..=to) {
+                    message.entry.redelivered += 1;
+                }
+            }
+            MessageAck::POISON | MessageAck::EXPIRED => {
+                if transaction.is_some() {
+                    return Err(Refusal::jms("Poison ack cannot be transacted"));
+                }
+                let (from_at, to) = subscription
+                    .range(ack.first_message_id.as_ref(), last)
+                    .ok_or_else(|| not_dispatched(Some(last)))?;
+                for message in subscription.take(from_at, to) {
+                    if ack.ack_type == MessageAck::EXPIRED {
+                        self.expire(queue, message.entry, turn);
+                    } else {
+                        let cause = poison_cause(ack.poison_cause.as_ref());
+                        self.dead_letter(queue, message.entry, &cause, turn);
+                    }
+                }
+            }
+            MessageAck::UNMATCHED => {}
+            other => return Err(Refusal::jms(format!("no such acknowledgement type: {other}"))),
+        }
+        Ok(())
+    }
+
+    /// A message of this queue is gone for good.
+    pub(super) fn consumed(&mut self, queue: QueueKey, entry: &Entry, turn: &mut Turn<'_>) {
+        self.stats.acknowledged += 1;
+        self.discard(queue, entry, turn);
+    }
+
+    /// Forgets a message that is not on its queue any more, in memory or in the store.
+    pub(super) fn discard(&mut self, queue: QueueKey, entry: &Entry, turn: &mut Turn<'_>) {
+        if !entry.stored {
+            self.memory_used -= entry.size as usize;
+        } else if let Some(destination) = self.queues.get(queue.0).and_then(|queue| queue.key) {
+            let key = MessageKey {
+                destination,
+                sequence: entry.sequence,
+            };
+            turn.effects.store([Op::Remove { key }], None);
+        }
+    }
+}
+
+fn not_dispatched(id: Option<&MessageId>) -> Refusal {
+    match id {
+        Some(id) => Refusal::jms(format!(
+            "Unmatched acknowledge: {id} was not dispatched to this consumer"
+        )),
+        None => Refusal::jms("an acknowledgement without a message id"),
+    }
+}
+
+fn poison_cause(cause: Option<&Throwable>) -> String {
+    match cause {
+        Some(cause) => {
+            let class = cause.class.as_deref().unwrap_or_default();
+            format!("{class}: {}", cause.message.as_deref().unwrap_or_default())
+        }
+        None => "the consumer gave it up".to_owned(),
+    }
+}

@@ -1,0 +1,484 @@
+//! Connections and what belongs to them: sessions, producers, consumers, temporary destinations.
+
+use std::sync::Arc;
+
+use openwire_client::wire::{
+    Command, ConnectionControl, ConnectionError, ConnectionInfo, ConsumerId, ConsumerInfo, Destination,
+    EntityId, ProducerInfo, RemoveInfo, SessionId,
+};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::effect::{ConnectionKey, Effect};
+use super::refusal::Refusal;
+use super::subscription::{InFlight, Source, Subscription, SubscriptionKey};
+use super::transaction::Transaction;
+use super::{Core, Outcome, Turn};
+
+/// The session that exists with each connection, for the client's own consumer of advisories.
+pub(super) const IMPLICIT_SESSION: i64 = -1;
+
+/// Sessions, consumers and producers of one connection, each. Far more than an application has; a client
+/// that asks for more is broken or hostile.
+const MAX_PER_CONNECTION: usize = 100_000;
+
+/// What the broker knows of a connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) peer: Arc<str>,
+    /// What the client said of itself; none until it did.
+    pub(super) info: Option<Box<ConnectionInfo>>,
+    sessions: FxHashSet<i64>,
+    pub(super) consumers: FxHashMap<(i64, i64), SubscriptionKey>,
+    pub(super) producers: FxHashMap<(i64, i64), Producer>,
+    pub(super) transactions: FxHashMap<i64, Transaction>,
+    pub(super) temporaries: Vec<Destination>,
+    pub(super) paused: bool,
+    /// Refused or taken over: what it still sends is ignored.
+    closing: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Producer {
+    /// Bytes the producer may send ahead of acknowledgements; 0 is no limit.
+    pub(super) window: i32,
+}
+
+impl Connection {
+    pub(super) fn new(peer: &str) -> Self {
+        Self {
+            peer: peer.into(),
+            info: None,
+            sessions: FxHashSet::default(),
+            consumers: FxHashMap::default(),
+            producers: FxHashMap::default(),
+            transactions: FxHashMap::default(),
+            temporaries: Vec::new(),
+            paused: false,
+            closing: false,
+        }
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// The text of its id; empty before the client gave it.
+    pub(super) fn id(&self) -> &str {
+        self.info
+            .as_ref()
+            .and_then(|info| info.connection_id.as_ref())
+            .map_or("", |id| id.as_str())
+    }
+
+    pub(super) fn failover_reconnect(&self) -> bool {
+        self.info.as_ref().is_some_and(|info| info.failover_reconnect)
+    }
+
+    fn check_session(&self, connection_id: Option<&str>, session: i64) -> Result<(), Refusal> {
+        if connection_id != Some(self.id()) || !self.sessions.contains(&session) {
+            let connection = connection_id.unwrap_or_default();
+            return Err(Refusal::illegal_state(format!(
+                "Cannot add to a session that had not been registered: {connection}:{session}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn check_room(used: usize, what: &str) -> Result<(), Refusal> {
+    if used < MAX_PER_CONNECTION {
+        return Ok(());
+    }
+    Err(Refusal::resources(format!(
+        "a connection can have {MAX_PER_CONNECTION} {what}"
+    )))
+}
+
+impl Core {
+    pub(super) fn connection_info(
+        &mut self,
+        from: ConnectionKey,
+        info: Box<ConnectionInfo>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let result = self.register(from, info, turn);
+        if let Err(refusal) = &result {
+            self.close(from, format!("its ConnectionInfo was refused: {refusal}"), turn);
+        }
+        result
+    }
+
+    fn register(
+        &mut self,
+        from: ConnectionKey,
+        info: Box<ConnectionInfo>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let Some(id) = info.connection_id.clone() else {
+            return Err(Refusal::illegal_state("ConnectionInfo without a connection id"));
+        };
+        let Some(client_id) = info.client_id.clone() else {
+            return Err(Refusal::client_id("No clientID specified for connection request"));
+        };
+        let connection = &self.connections[from.0 as usize];
+        if connection.info.is_some() {
+            if connection.id() == id.as_str() {
+                return Ok(Outcome::Done);
+            }
+            return Err(Refusal::illegal_state("the connection has an id already"));
+        }
+        if let Some(&other) = self.client_ids.get(&client_id) {
+            let old = &self.connections[other.0 as usize];
+            if old.id() != id.as_str() {
+                return Err(Refusal::client_id(format!(
+                    "Broker: {} - Client: {client_id} already connected from {}",
+                    self.config.broker_name, old.peer
+                )));
+            }
+            // The same client on a new socket: the old one is dead, the broker just has not noticed.
+            self.close(other, "its client connected again".into(), turn);
+            self.forget(other, turn);
+        }
+        self.client_ids.insert(client_id, from);
+        let manageable = info.manageable;
+        let connection = &mut self.connections[from.0 as usize];
+        connection.info = Some(info);
+        connection.sessions.insert(IMPLICIT_SESSION);
+        if manageable {
+            turn.send(
+                from,
+                Box::new(ConnectionControl {
+                    connected_brokers: Some("".into()),
+                    reconnect_to: Some("".into()),
+                    ..ConnectionControl::default()
+                }),
+            );
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Ends a connection from the broker's side.
+    pub(super) fn close(&mut self, key: ConnectionKey, reason: String, turn: &mut Turn<'_>) {
+        self.connections[key.0 as usize].closing = true;
+        turn.effects.push(Effect::Close {
+            connection: key,
+            reason,
+        });
+    }
+
+    pub(super) fn session_info(
+        &mut self,
+        from: ConnectionKey,
+        id: Option<SessionId>,
+    ) -> Result<Outcome, Refusal> {
+        let id = id.ok_or_else(|| Refusal::illegal_state("SessionInfo without a session id"))?;
+        let connection = self.registered(from)?;
+        if id.connection_id.as_deref() != Some(connection.id()) {
+            return Err(Refusal::illegal_state(format!(
+                "Cannot add session {id} to a connection that had not been registered"
+            )));
+        }
+        check_room(connection.sessions.len(), "sessions")?;
+        self.connections[from.0 as usize].sessions.insert(id.value);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn producer_info(
+        &mut self,
+        from: ConnectionKey,
+        info: ProducerInfo,
+        turn: &mut Turn<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let id = info
+            .producer_id
+            .ok_or_else(|| Refusal::illegal_state("ProducerInfo without a producer id"))?;
+        let connection = self.registered(from)?;
+        connection.check_session(id.connection_id.as_deref(), id.session_id)?;
+        let key = (id.session_id, id.value);
+        if connection.producers.contains_key(&key) {
+            return Ok(Outcome::Done);
+        }
+        check_room(connection.producers.len(), "producers")?;
+        if let Some(destination) = &info.destination {
+            self.resolve_for_send(destination, turn)?;
+        }
+        self.connections[from.0 as usize].producers.insert(
+            key,
+            Producer {
+                window: info.window_size,
+            },
+        );
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn consumer_info(
+        &mut self,
+        from: ConnectionKey,
+        info: Box<ConsumerInfo>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let id = info
+            .consumer_id
+            .clone()
+            .ok_or_else(|| Refusal::illegal_state("ConsumerInfo without a consumer id"))?;
+        let connection = self.registered(from)?;
+        connection.check_session(id.connection_id.as_deref(), id.session_id)?;
+        if connection.consumers.contains_key(&(id.session_id, id.value)) {
+            return Ok(Outcome::Done);
+        }
+        check_room(connection.consumers.len(), "consumers")?;
+        check_supported(&info)?;
+        let destination = info
+            .destination
+            .as_ref()
+            .ok_or_else(|| Refusal::destination("a consumer without a destination"))?;
+        let source = self.resolve_for_consumer(from, destination, turn)?;
+        let prefetch = u32::try_from(info.prefetch_size).unwrap_or(0);
+        let mut subscription = Subscription::new(id.clone(), from, source, prefetch);
+        subscription.no_local = info.no_local;
+        let key = SubscriptionKey(self.subscriptions.insert(subscription));
+        self.connections[from.0 as usize]
+            .consumers
+            .insert((id.session_id, id.value), key);
+        match &self.subscriptions[key.0].source {
+            Source::Queue(queue) => {
+                let queue = *queue;
+                self.queues[queue.0].consumers.push(key);
+                self.serve(key, turn);
+            }
+            Source::Topics(topics) => {
+                let topics = topics.clone();
+                for topic in &topics {
+                    self.topics[topic.0].subscribers.push(key);
+                }
+                self.replay_advisories(key, &topics, turn);
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn remove(
+        &mut self,
+        from: ConnectionKey,
+        info: RemoveInfo,
+        turn: &mut Turn<'_>,
+    ) -> Result<Outcome, Refusal> {
+        // Peers below version 5 do not send it, and no message has the number 0.
+        let delivered = match info.last_delivered_sequence_id {
+            0 => RemoveInfo::UNKNOWN_DELIVERED,
+            delivered => delivered,
+        };
+        let object = info
+            .object_id
+            .ok_or_else(|| Refusal::illegal_state("RemoveInfo without an id"))?;
+        let connection = self.registered(from)?;
+        match object {
+            EntityId::Connection(id) => {
+                if id.as_str() != connection.id() {
+                    return Err(Refusal::illegal_state(format!(
+                        "Cannot remove a connection that had not been registered: {id}"
+                    )));
+                }
+                self.forget_with(from, delivered, turn);
+            }
+            EntityId::Session(id) => {
+                if !connection.sessions.contains(&id.value) {
+                    return Err(Refusal::illegal_state(format!(
+                        "Cannot remove a session that had not been registered: {id}"
+                    )));
+                }
+                let consumers: Vec<_> = connection
+                    .consumers
+                    .iter()
+                    .filter(|((session, _), _)| *session == id.value)
+                    .map(|(_, &key)| key)
+                    .collect();
+                for key in consumers {
+                    self.remove_consumer(key, delivered, turn);
+                }
+                let connection = &mut self.connections[from.0 as usize];
+                connection
+                    .producers
+                    .retain(|(session, _), _| *session != id.value);
+                connection.sessions.remove(&id.value);
+            }
+            EntityId::Consumer(id) => {
+                let key = connection
+                    .consumers
+                    .get(&(id.session_id, id.value))
+                    .copied()
+                    .ok_or_else(|| {
+                        Refusal::illegal_state(format!(
+                            "Cannot remove a consumer that had not been registered: {id}"
+                        ))
+                    })?;
+                self.remove_consumer(key, delivered, turn);
+            }
+            EntityId::Producer(id) => {
+                let producers = &mut self.connections[from.0 as usize].producers;
+                if producers.remove(&(id.session_id, id.value)).is_none() {
+                    return Err(Refusal::illegal_state(format!(
+                        "Cannot remove a producer that had not been registered: {id}"
+                    )));
+                }
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// The connection, if the client has introduced itself.
+    pub(super) fn registered(&self, key: ConnectionKey) -> Result<&Connection, Refusal> {
+        let connection = &self.connections[key.0 as usize];
+        if connection.info.is_none() {
+            return Err(Refusal::illegal_state("the connection has not been registered"));
+        }
+        Ok(connection)
+    }
+
+    pub(super) fn subscription_of(
+        &self,
+        from: ConnectionKey,
+        id: Option<&ConsumerId>,
+    ) -> Option<SubscriptionKey> {
+        let id = id?;
+        let connection = self.registered(from).ok()?;
+        if id.connection_id.as_deref() != Some(connection.id()) {
+            return None;
+        }
+        connection.consumers.get(&(id.session_id, id.value)).copied()
+    }
+
+    /// Undoes all that belongs to a connection; its key stays until the shell reports it lost.
+    pub(super) fn forget(&mut self, key: ConnectionKey, turn: &mut Turn<'_>) {
+        self.forget_with(key, RemoveInfo::UNKNOWN_DELIVERED, turn);
+    }
+
+    fn forget_with(&mut self, key: ConnectionKey, delivered: i64, turn: &mut Turn<'_>) {
+        let transactions: Vec<i64> = self.connections[key.0 as usize]
+            .transactions
+            .keys()
+            .copied()
+            .collect();
+        for transaction in transactions {
+            self.roll_back(key, transaction, turn);
+        }
+        let consumers: Vec<_> = self.connections[key.0 as usize]
+            .consumers
+            .values()
+            .copied()
+            .collect();
+        for consumer in consumers {
+            self.remove_consumer(consumer, delivered, turn);
+        }
+        let connection = &mut self.connections[key.0 as usize];
+        connection.producers.clear();
+        connection.sessions.clear();
+        let temporaries = std::mem::take(&mut connection.temporaries);
+        let info = connection.info.take();
+        if let Some(client_id) = info.and_then(|info| info.client_id)
+            && self.client_ids.get(&client_id) == Some(&key)
+        {
+            self.client_ids.remove(&client_id);
+        }
+        for destination in temporaries {
+            self.remove_destination(&destination, turn);
+            self.advise_temporary(key, &destination, false, turn);
+        }
+    }
+
+    /// Ends a consumer: what it had goes back to where it stood. `delivered` says what the application saw,
+    /// which decides what counts as redelivered.
+    fn remove_consumer(&mut self, key: SubscriptionKey, delivered: i64, turn: &mut Turn<'_>) {
+        let subscription = self.subscriptions.remove(key.0);
+        let owner = &mut self.connections[subscription.connection.0 as usize];
+        owner
+            .consumers
+            .remove(&(subscription.id.session_id, subscription.id.value));
+        for message in &subscription.waiting {
+            self.memory_used -= super::queue::accounting_size(message) as usize;
+        }
+        match subscription.source {
+            Source::Topics(topics) => {
+                for topic in topics {
+                    self.topics[topic.0]
+                        .subscribers
+                        .retain(|&subscriber| subscriber != key);
+                }
+            }
+            Source::Queue(queue) => {
+                self.queues[queue.0].remove_consumer(key);
+                let last_seen = match delivered {
+                    RemoveInfo::UNKNOWN_DELIVERED => subscription.in_flight.len(),
+                    _ => subscription
+                        .in_flight
+                        .iter()
+                        .rposition(|message| message.entry.sequence == delivered as u64)
+                        .map_or(0, |at| at + 1),
+                };
+                let mut back = Vec::new();
+                for (
+                    at,
+                    InFlight {
+                        mut entry,
+                        transaction,
+                    },
+                ) in subscription.in_flight.into_iter().enumerate()
+                {
+                    match transaction {
+                        // The transaction decides what becomes of it.
+                        Some(transaction) => {
+                            let owner = &mut self.connections[subscription.connection.0 as usize];
+                            if let Some(transaction) = owner.transactions.get_mut(&transaction) {
+                                transaction.orphans.push((queue, entry));
+                            }
+                        }
+                        None => {
+                            entry.redelivered += u32::from(at < last_seen);
+                            back.push(entry);
+                        }
+                    }
+                }
+                self.put_back(queue, back, turn);
+            }
+        }
+        self.resume_producers(turn);
+    }
+
+    /// Tells a client that a command it wants no response to was refused.
+    pub(super) fn report(&self, to: ConnectionKey, refusal: &Refusal, turn: &mut Turn<'_>) {
+        let error = ConnectionError {
+            exception: Some(refusal.throwable()),
+            ..ConnectionError::default()
+        };
+        turn.send(to, Command::from(Box::new(error)));
+    }
+}
+
+/// What this broker cannot do for a consumer is refused rather than ignored.
+fn check_supported(info: &ConsumerInfo) -> Result<(), Refusal> {
+    let unsupported = [
+        (
+            info.selector
+                .as_ref()
+                .is_some_and(|selector| !selector.trim().is_empty()),
+            "message selectors are",
+        ),
+        (info.subscription_name.is_some(), "durable subscriptions are"),
+        (info.browser, "queue browsers are"),
+        (info.exclusive, "exclusive consumers are"),
+        (info.retroactive, "retroactive consumers are"),
+        (info.priority != 0, "consumer priorities are"),
+        (
+            info.maximum_pending_message_limit > 0,
+            "pending message limits are",
+        ),
+        (
+            info.network_subscription || info.additional_predicate.is_some(),
+            "network subscriptions are",
+        ),
+    ];
+    match unsupported.iter().find(|(asked, _)| *asked) {
+        Some((_, what)) => Err(Refusal::unsupported(what)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,128 @@
+//! A consumer as the broker sees it: its credit, and what it has not acknowledged.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use openwire_client::wire::{ConsumerId, Message, MessageId};
+
+use super::effect::ConnectionKey;
+use super::queue::{Entry, QueueKey};
+use super::topic::TopicKey;
+
+/// Names a subscription inside the core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct SubscriptionKey(pub(super) usize);
+
+/// A message that was dispatched and is not acknowledged.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    /// The message; its body is always there.
+    pub(super) entry: Entry,
+    /// The local transaction in which it was acknowledged.
+    pub(super) transaction: Option<i64>,
+}
+
+impl InFlight {
+    fn is(&self, id: &MessageId) -> bool {
+        self.entry
+            .body
+            .as_ref()
+            .and_then(|message| message.message_id.as_ref())
+            == Some(id)
+    }
+}
+
+/// A consumer with prefetch 0 waits for one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pull {
+    /// As long as it takes.
+    Forever,
+    /// Until then, in milliseconds since 1970.
+    Until(i64),
+    /// Only as long as it takes to find out that there is none.
+    NoWait,
+}
+
+/// Where a subscription's messages come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Queue(QueueKey),
+    Topics(Vec<TopicKey>),
+}
+
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) id: ConsumerId,
+    pub(super) connection: ConnectionKey,
+    pub(super) source: Source,
+    pub(super) prefetch: u32,
+    /// Messages in flight that do not count against the prefetch: the client said it has them, or
+    /// acknowledged them in a transaction that is open.
+    pub(super) extension: usize,
+    pub(super) no_local: bool,
+    /// What a queue consumer has, in order of dispatch.
+    pub(super) in_flight: VecDeque<InFlight>,
+    /// How many messages a topic consumer has: nobody will ask for them again.
+    pub(super) topic_in_flight: usize,
+    /// What waits for a topic consumer's credit.
+    pub(super) waiting: VecDeque<Arc<Message>>,
+    pub(super) pull: Option<Pull>,
+    /// It stands in its queue's list of consumers with credit.
+    pub(super) ready: bool,
+}
+
+impl Subscription {
+    pub(super) fn new(id: ConsumerId, connection: ConnectionKey, source: Source, prefetch: u32) -> Self {
+        Self {
+            id,
+            connection,
+            source,
+            prefetch,
+            extension: 0,
+            no_local: false,
+            in_flight: VecDeque::new(),
+            topic_in_flight: 0,
+            waiting: VecDeque::new(),
+            pull: None,
+            ready: false,
+        }
+    }
+
+    /// True if a message may be dispatched to it.
+    pub(super) fn has_credit(&self) -> bool {
+        if self.prefetch == 0 {
+            return self.pull.is_some();
+        }
+        let in_flight = match self.source {
+            Source::Queue(_) => self.in_flight.len(),
+            Source::Topics(_) => self.topic_in_flight,
+        };
+        in_flight.saturating_sub(self.extension) < self.prefetch as usize
+    }
+
+    /// The positions of the messages from `first` (none: the oldest) to `last`, both included.
+    pub(super) fn range(&self, first: Option<&MessageId>, last: &MessageId) -> Option<(usize, usize)> {
+        let from = match first {
+            None => 0,
+            Some(first) => self.in_flight.iter().position(|message| message.is(first))?,
+        };
+        let to = from
+            + self
+                .in_flight
+                .range(from..)
+                .position(|message| message.is(last))?;
+        Some((from, to))
+    }
+
+    /// Takes the messages at these positions out of flight, giving back the credit they had.
+    pub(super) fn take(&mut self, from: usize, to: usize) -> Vec<InFlight> {
+        let taken: Vec<_> = self.in_flight.drain(from..=to).collect();
+        self.extension = self.extension.saturating_sub(taken.len());
+        taken
+    }
+
+    /// Messages up to this position no longer count against the prefetch.
+    pub(super) fn extend(&mut self, position: usize) {
+        self.extension = self.extension.max(position + 1);
+    }
+}

@@ -1,0 +1,24 @@
+//! A topic: who subscribes to it.
+
+use openwire_client::wire::Destination;
+
+use super::subscription::SubscriptionKey;
+
+/// Names a topic inside the core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct TopicKey(pub(super) usize);
+
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) destination: Destination,
+    pub(super) subscribers: Vec<SubscriptionKey>,
+}
+
+impl Topic {
+    pub(super) fn new(destination: Destination) -> Self {
+        Self {
+            destination,
+            subscribers: Vec::new(),
+        }
+    }
+}
