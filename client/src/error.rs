@@ -158,6 +158,11 @@ impl Error {
         self.kind == ErrorKind::Io
     }
 
+    /// An argument or option cannot be (Java's `IllegalArgumentException`).
+    pub fn is_invalid(&self) -> bool {
+        self.kind == ErrorKind::Invalid
+    }
+
     /// The operation is not allowed in this state (`IllegalStateException`).
     pub fn is_illegal_state(&self) -> bool {
         self.kind == ErrorKind::IllegalState

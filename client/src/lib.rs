@@ -16,4 +16,5 @@ mod producer;
 mod session;
 
 pub use error::{Error, Result, Retry};
-pub use wire::{Destination, DestinationKind};
+pub use message::{DeliveryMode, Message};
+pub use wire::{Destination, DestinationKind, MessageKind, Value, ValueMap};

@@ -67,8 +67,8 @@ pub struct ValueMap {
 
 impl ValueMap {
     /// An empty map.
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self { entries: Vec::new() }
     }
 
     /// The value under a name.

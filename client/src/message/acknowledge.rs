@@ -1,0 +1,43 @@
+//! What a received message needs to be acknowledged through its own handle.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::Message;
+use crate::error::Result;
+
+/// What [`Message::acknowledge`] does, given by the consumer that received the message.
+#[async_trait]
+pub(crate) trait Acknowledger: Send + Sync {
+    async fn acknowledge(&self) -> Result<()>;
+}
+
+impl Message {
+    /// Acknowledges this message, and in `CLIENT_ACKNOWLEDGE` mode all that its session delivered before it
+    /// (`Message.acknowledge`).
+    ///
+    /// Does nothing, successfully, for a message that was not received or whose session acknowledges by
+    /// itself or is transacted.
+    ///
+    /// # Errors
+    ///
+    /// What the broker answers, or that it did not.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the acknowledgement may or may not have been sent.
+    pub async fn acknowledge(&self) -> Result<()> {
+        match &self.acknowledger {
+            Some(acknowledger) => acknowledger.acknowledge().await,
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn with_acknowledger(self, acknowledger: Arc<dyn Acknowledger>) -> Self {
+        Self {
+            acknowledger: Some(acknowledger),
+            ..self
+        }
+    }
+}
