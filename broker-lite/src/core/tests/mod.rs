@@ -1,0 +1,5 @@
+//! Tests of the core through its only door: commands in, effects out.
+
+mod behaviour;
+mod random;
+mod rig;

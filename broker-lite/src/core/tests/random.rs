@@ -1,0 +1,256 @@
+//! Random clients against a naive account of what must be where.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use openwire_client::wire::*;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::rig::{Client, Rig};
+
+/// What the account says of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Waiting,
+    /// In the hands of this consumer.
+    With(i64),
+}
+
+struct Account {
+    rig: Rig,
+    sender: Client,
+    receiver: Client,
+    next_message: i64,
+    next_consumer: i64,
+    next_transaction: i64,
+    messages: BTreeMap<i64, Place>,
+    consumers: BTreeSet<i64>,
+    /// What was dispatched, by consumer, in order.
+    hands: BTreeMap<i64, Vec<i64>>,
+}
+
+impl Account {
+    fn look(&mut self) {
+        for (consumer, number, _) in self.rig.dispatched(self.receiver) {
+            let before = self.messages.insert(number, Place::With(consumer));
+            assert_eq!(
+                before,
+                Some(Place::Waiting),
+                "message {number} was dispatched to two"
+            );
+            self.hands.entry(consumer).or_default().push(number);
+        }
+    }
+
+    fn send(&mut self, persistent: bool) {
+        let number = self.next_message;
+        self.next_message += 1;
+        self.messages.insert(number, Place::Waiting);
+        self.rig
+            .ask(
+                self.sender,
+                Arc::new(Rig::message(self.sender, number, persistent)),
+            )
+            .unwrap();
+    }
+
+    fn send_transacted(&mut self, random: &mut StdRng) {
+        let transaction = self.next_transaction;
+        self.next_transaction += 1;
+        self.rig
+            .transact(self.sender, transaction, TransactionInfo::BEGIN)
+            .unwrap();
+        let commit = random.random_bool(0.5);
+        for _ in 0..random.random_range(1..5) {
+            let number = self.next_message;
+            self.next_message += 1;
+            if commit {
+                self.messages.insert(number, Place::Waiting);
+            }
+            let transaction_id = Some(self.sender.transaction(transaction));
+            let message = Message {
+                transaction_id,
+                ..Rig::message(self.sender, number, random.random_bool(0.5))
+            };
+            self.rig.say(self.sender, Arc::new(message));
+        }
+        let step = if commit {
+            TransactionInfo::COMMIT_ONE_PHASE
+        } else {
+            TransactionInfo::ROLLBACK
+        };
+        self.rig.transact(self.sender, transaction, step).unwrap();
+    }
+
+    fn acknowledge(&mut self, random: &mut StdRng) {
+        let busy: Vec<i64> = self
+            .hands
+            .iter()
+            .filter(|(_, hand)| !hand.is_empty())
+            .map(|(&c, _)| c)
+            .collect();
+        if busy.is_empty() {
+            return;
+        }
+        let consumer = busy[random.random_range(0..busy.len())];
+        let hand = self.hands.get_mut(&consumer).unwrap();
+        let from = random.random_range(0..hand.len());
+        let to = random.random_range(from..hand.len());
+        let taken: Vec<i64> = hand[from..=to].to_vec();
+        let mut ack = self.rig.ack(
+            self.receiver,
+            consumer,
+            MessageAck::STANDARD,
+            self.sender,
+            taken[0],
+            taken[taken.len() - 1],
+        );
+        ack.message_count = taken.len() as i32;
+        if random.random_bool(0.7) {
+            hand.drain(from..=to);
+            taken
+                .iter()
+                .for_each(|number| assert!(self.messages.remove(number).is_some()));
+            self.rig.ask(self.receiver, Box::new(ack)).unwrap();
+            return;
+        }
+        let transaction = self.next_transaction;
+        self.next_transaction += 1;
+        self.rig
+            .transact(self.receiver, transaction, TransactionInfo::BEGIN)
+            .unwrap();
+        ack.transaction_id = Some(self.receiver.transaction(transaction));
+        self.rig.ask(self.receiver, Box::new(ack)).unwrap();
+        if random.random_bool(0.3) {
+            // The consumer ends first; the transaction still decides.
+            self.end_consumer(consumer, &taken);
+            let back = random.random_bool(0.5);
+            for number in &taken {
+                if back {
+                    self.messages.insert(*number, Place::Waiting);
+                } else {
+                    self.messages.remove(number);
+                }
+            }
+            let step = if back {
+                TransactionInfo::ROLLBACK
+            } else {
+                TransactionInfo::COMMIT_ONE_PHASE
+            };
+            self.rig.transact(self.receiver, transaction, step).unwrap();
+        } else if random.random_bool(0.5) {
+            let hand = self.hands.get_mut(&consumer).unwrap();
+            hand.drain(from..=to);
+            taken
+                .iter()
+                .for_each(|number| assert!(self.messages.remove(number).is_some()));
+            self.rig
+                .transact(self.receiver, transaction, TransactionInfo::COMMIT_ONE_PHASE)
+                .unwrap();
+        } else {
+            self.rig
+                .transact(self.receiver, transaction, TransactionInfo::ROLLBACK)
+                .unwrap();
+        }
+    }
+
+    fn end_consumer(&mut self, consumer: i64, kept: &[i64]) {
+        self.look();
+        self.consumers.remove(&consumer);
+        for number in self.hands.remove(&consumer).unwrap_or_default() {
+            if !kept.contains(&number) {
+                self.messages.insert(number, Place::Waiting);
+            }
+        }
+        self.rig
+            .stop_consuming(self.receiver, consumer, RemoveInfo::UNKNOWN_DELIVERED);
+    }
+
+    fn begin_consumer(&mut self, random: &mut StdRng) {
+        let consumer = self.next_consumer;
+        self.next_consumer += 1;
+        self.consumers.insert(consumer);
+        self.rig
+            .consume(self.receiver, consumer, random.random_range(1..20));
+    }
+
+    fn lose_receiver(&mut self) {
+        self.rig.lose(self.receiver);
+        self.receiver = self.rig.connect();
+        self.consumers.clear();
+        self.hands.clear();
+        self.messages
+            .values_mut()
+            .for_each(|place| *place = Place::Waiting);
+    }
+
+    fn check(&mut self) {
+        self.look();
+        let waiting = self
+            .messages
+            .values()
+            .filter(|place| **place == Place::Waiting)
+            .count();
+        assert_eq!(self.rig.depth(), waiting);
+    }
+}
+
+fn run(seed: u64, steps: usize, stored: bool) {
+    let random = &mut StdRng::seed_from_u64(seed);
+    let mut rig = Rig::with_config(stored, 20 * 1024, usize::MAX);
+    let (sender, receiver) = (rig.connect(), rig.connect());
+    let mut account = Account {
+        rig,
+        sender,
+        receiver,
+        next_message: 1,
+        next_consumer: 1,
+        next_transaction: 1,
+        messages: BTreeMap::new(),
+        consumers: BTreeSet::new(),
+        hands: BTreeMap::new(),
+    };
+    for _ in 0..steps {
+        match random.random_range(0..100) {
+            0..40 => account.send(random.random_bool(0.5)),
+            40..50 => account.send_transacted(random),
+            50..85 => account.acknowledge(random),
+            85..92 => {
+                let consumers: Vec<i64> = account.consumers.iter().copied().collect();
+                if !consumers.is_empty() {
+                    account.end_consumer(consumers[random.random_range(0..consumers.len())], &[]);
+                }
+            }
+            92..99 => account.begin_consumer(random),
+            _ => account.lose_receiver(),
+        }
+        account.check();
+    }
+    // Everything that is left can be consumed, and then nothing is counted any more.
+    account.lose_receiver();
+    account.rig.consume(account.receiver, 0, 1_000_000);
+    account.check();
+    let hand = account.hands.remove(&0).unwrap_or_default();
+    assert!(hand.is_sorted(), "the queue lost its order");
+    assert_eq!(hand.len(), account.messages.len());
+    for number in hand {
+        account
+            .rig
+            .consumed(account.receiver, 0, account.sender, number, number)
+            .unwrap();
+    }
+    let stats = account.rig.stats();
+    assert_eq!(
+        (account.rig.stored(), account.rig.resident(), stats.memory_used),
+        (0, 0, 0),
+        "seed {seed}"
+    );
+}
+
+#[test]
+fn no_message_is_lost_doubled_or_out_of_order() {
+    for seed in 0..40 {
+        run(seed, 2500, seed % 2 == 0);
+    }
+}

@@ -1,0 +1,475 @@
+//! A core with clients and a store that are played by the test.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use openwire_client::wire::*;
+
+use crate::core::{ConnectionKey, Core, CoreConfig, Effect, Effects, Stats, Then};
+use crate::store::{DestinationKey, MessageKey, Op, Recovered, RecoveredDestination, RecoveredMessage};
+
+pub(super) struct Rig {
+    pub(super) core: Core,
+    pub(super) now: i64,
+    effects: Effects,
+    /// What each client was sent and has not looked at.
+    inbox: HashMap<ConnectionKey, Vec<Command>>,
+    pub(super) closed: Vec<ConnectionKey>,
+    pub(super) paused: Vec<ConnectionKey>,
+    /// The store holds back what waits for durability until told to let go.
+    pub(super) slow_store: bool,
+    waiting: Vec<Then>,
+    loads: Vec<Vec<MessageKey>>,
+    stored: BTreeMap<MessageKey, (Arc<Message>, u32)>,
+    names: BTreeMap<DestinationKey, (Arc<str>, u64)>,
+    next_client: u32,
+}
+
+/// A client's connection with one session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Client {
+    pub(super) key: ConnectionKey,
+    pub(super) number: u32,
+}
+
+impl Client {
+    pub(super) fn id(self) -> String {
+        format!("ID:client-{}", self.number)
+    }
+
+    pub(super) fn consumer(self, value: i64) -> ConsumerId {
+        ConsumerId {
+            connection_id: Some(self.id().into()),
+            session_id: 1,
+            value,
+        }
+    }
+
+    pub(super) fn producer(self) -> ProducerId {
+        ProducerId {
+            connection_id: Some(self.id().into()),
+            session_id: 1,
+            value: 1,
+        }
+    }
+
+    pub(super) fn transaction(self, value: i64) -> TransactionId {
+        let connection_id = Some(ConnectionId::new(self.id()));
+        TransactionId::Local(LocalTransactionId { value, connection_id })
+    }
+}
+
+pub(super) const QUEUE: &str = "Q";
+
+impl Rig {
+    pub(super) fn new(stored: bool) -> Self {
+        Self::with_config(stored, usize::MAX, usize::MAX)
+    }
+
+    pub(super) fn with_config(stored: bool, resident_limit: usize, memory_limit: usize) -> Self {
+        let config = CoreConfig {
+            broker_name: "test".into(),
+            broker_id: BrokerId {
+                value: Some("ID:test".into()),
+            },
+            broker_url: "vm://test".into(),
+            stored,
+            resident_limit,
+            memory_limit,
+        };
+        Self {
+            core: Core::new(
+                config,
+                Recovered {
+                    next_sequence: 1,
+                    next_destination: 1,
+                    ..Recovered::default()
+                },
+            ),
+            now: 1_000_000,
+            effects: Effects::new(),
+            inbox: HashMap::new(),
+            closed: Vec::new(),
+            paused: Vec::new(),
+            slow_store: false,
+            waiting: Vec::new(),
+            loads: Vec::new(),
+            stored: BTreeMap::new(),
+            names: BTreeMap::new(),
+            next_client: 0,
+        }
+    }
+
+    /// A core that starts on what this one has stored.
+    pub(super) fn restart(self, clean: bool) -> Self {
+        let destinations = self
+            .names
+            .iter()
+            .map(|(&key, (name, dispatched))| RecoveredDestination {
+                key,
+                name: name.clone(),
+                dispatched: *dispatched,
+                messages: self
+                    .stored
+                    .iter()
+                    .filter(|(message, _)| message.destination == key)
+                    .map(|(message, (_, redelivered))| RecoveredMessage {
+                        sequence: message.sequence,
+                        size: 1024,
+                        redelivered: *redelivered,
+                    })
+                    .collect(),
+            });
+        let recovered = Recovered {
+            clean,
+            destinations: destinations.collect(),
+            next_sequence: self.stored.keys().map(|key| key.sequence).max().unwrap_or(0) + 1,
+            next_destination: self.names.keys().map(|key| key.0).max().unwrap_or(0) + 1,
+            producers: Vec::new(),
+        };
+        let mut next = Self::new(true);
+        next.core = Core::new(next.core.config.clone(), recovered);
+        Self {
+            core: next.core,
+            stored: self.stored,
+            names: self.names,
+            ..Self::new(true)
+        }
+    }
+
+    fn settle(&mut self) {
+        loop {
+            for effect in self.effects.drain().collect::<Vec<_>>() {
+                match effect {
+                    Effect::Send { to, command } => self.inbox.entry(to).or_default().push(command),
+                    Effect::Store { batch, then } => {
+                        batch.ops.into_iter().for_each(|op| self.apply(op));
+                        self.waiting.extend(then);
+                    }
+                    Effect::Load { keys } => self.loads.push(keys),
+                    Effect::Close { connection, .. } => self.closed.push(connection),
+                    Effect::Pause { connection } => self.paused.push(connection),
+                    Effect::Resume { connection } => self.paused.retain(|&paused| paused != connection),
+                }
+            }
+            if self.slow_store || (self.waiting.is_empty() && self.loads.is_empty()) {
+                return;
+            }
+            self.finish_store();
+        }
+    }
+
+    /// The store has caught up: what waited for it happens.
+    pub(super) fn release(&mut self) {
+        self.slow_store = false;
+        self.settle();
+    }
+
+    fn finish_store(&mut self) {
+        for then in std::mem::take(&mut self.waiting) {
+            match then {
+                Then::Reply { to, response } => self.inbox.entry(to).or_default().push(response),
+                Then::Tell(token) => self.core.stored(self.now, token, Ok(()), &mut self.effects),
+            }
+        }
+        for keys in std::mem::take(&mut self.loads) {
+            let found = keys
+                .into_iter()
+                .map(|key| (key, self.stored.get(&key).map(|(message, _)| message.clone())));
+            let found = found.collect();
+            self.core.loaded(self.now, Ok(found), &mut self.effects);
+        }
+    }
+
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::CreateDestination { key, name } => {
+                assert!(
+                    self.names.insert(key, (name, 0)).is_none(),
+                    "a key is given out once"
+                );
+            }
+            Op::RemoveDestination { key } => {
+                self.names.remove(&key);
+                self.stored.retain(|message, _| message.destination != key);
+            }
+            Op::Put { key, message } => {
+                assert!(self.names.contains_key(&key.destination));
+                assert!(
+                    self.stored.insert(key, (message, 0)).is_none(),
+                    "a message is stored once"
+                );
+            }
+            Op::Remove { key } => assert!(self.stored.remove(&key).is_some(), "a message is removed once"),
+            Op::Redelivered { key, count } => {
+                if let Some((_, redelivered)) = self.stored.get_mut(&key) {
+                    *redelivered = count;
+                }
+            }
+            Op::Dispatched {
+                destination,
+                sequence,
+            } => {
+                if let Some((_, dispatched)) = self.names.get_mut(&destination) {
+                    *dispatched = sequence;
+                }
+            }
+        }
+    }
+
+    pub(super) fn stored(&self) -> usize {
+        self.stored.len()
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    pub(super) fn resident(&self) -> usize {
+        self.core.resident_used
+    }
+
+    pub(super) fn depth(&self) -> usize {
+        self.core.queue_depth(&Destination::queue(QUEUE)).unwrap_or(0)
+    }
+
+    pub(super) fn tick(&mut self) {
+        self.core.tick(self.now, &mut self.effects);
+        self.settle();
+    }
+
+    pub(super) fn say(&mut self, client: Client, command: impl Into<Command>) {
+        self.core
+            .handle(self.now, client.key, command.into(), &mut self.effects);
+        self.settle();
+    }
+
+    /// Sends a request and gives back its answer.
+    pub(super) fn ask(&mut self, client: Client, command: impl Into<Command>) -> Result<(), String> {
+        let mut command = command.into();
+        command.set_header(77, true);
+        self.say(client, command);
+        self.answer(client).expect("an answer")
+    }
+
+    /// The answer to a request, if it came.
+    pub(super) fn answer(&mut self, client: Client) -> Option<Result<(), String>> {
+        let inbox = self.inbox.entry(client.key).or_default();
+        let at = inbox
+            .iter()
+            .position(|command| command.correlation_id().is_some())?;
+        Some(match inbox.remove(at) {
+            Command::ExceptionResponse(response) => Err(response
+                .exception
+                .as_ref()
+                .map(|e| e.simple_class().to_owned())
+                .unwrap_or_default()),
+            _ => Ok(()),
+        })
+    }
+
+    pub(super) fn socket(&mut self) -> ConnectionKey {
+        let key = self.core.open("test", &mut self.effects);
+        self.settle();
+        self.inbox.insert(key, Vec::new());
+        key
+    }
+
+    pub(super) fn introduce(&mut self, client: Client, reconnect: bool) -> Result<(), String> {
+        let info = ConnectionInfo {
+            connection_id: Some(ConnectionId::new(client.id())),
+            client_id: Some(client.id().into()),
+            failover_reconnect: reconnect,
+            ..ConnectionInfo::default()
+        };
+        self.ask(client, Box::new(info))?;
+        let session_id = Some(SessionId {
+            connection_id: Some(client.id().into()),
+            value: 1,
+        });
+        self.say(
+            client,
+            SessionInfo {
+                session_id,
+                ..SessionInfo::default()
+            },
+        );
+        self.ask(
+            client,
+            ProducerInfo {
+                producer_id: Some(client.producer()),
+                ..ProducerInfo::default()
+            },
+        )
+    }
+
+    pub(super) fn connect(&mut self) -> Client {
+        self.next_client += 1;
+        let client = Client {
+            key: self.socket(),
+            number: self.next_client,
+        };
+        self.introduce(client, false).expect("connects");
+        client
+    }
+
+    /// The same client on a new socket.
+    pub(super) fn reconnect(&mut self, client: Client) -> Client {
+        let client = Client {
+            key: self.socket(),
+            number: client.number,
+        };
+        self.introduce(client, true).expect("reconnects");
+        client
+    }
+
+    pub(super) fn lose(&mut self, client: Client) {
+        self.core.lost(self.now, client.key, &mut self.effects);
+        self.settle();
+    }
+
+    pub(super) fn consume(&mut self, client: Client, consumer: i64, prefetch: i32) {
+        self.consume_from(client, consumer, prefetch, Destination::queue(QUEUE))
+            .expect("a consumer");
+    }
+
+    pub(super) fn consume_from(
+        &mut self,
+        client: Client,
+        consumer: i64,
+        prefetch_size: i32,
+        from: Destination,
+    ) -> Result<(), String> {
+        let info = ConsumerInfo {
+            consumer_id: Some(client.consumer(consumer)),
+            destination: Some(from),
+            prefetch_size,
+            ..ConsumerInfo::default()
+        };
+        self.ask(client, Box::new(info))
+    }
+
+    pub(super) fn stop_consuming(&mut self, client: Client, consumer: i64, delivered: i64) {
+        let info = RemoveInfo {
+            object_id: Some(EntityId::Consumer(client.consumer(consumer))),
+            last_delivered_sequence_id: delivered,
+            ..RemoveInfo::default()
+        };
+        self.ask(client, info).expect("removes");
+    }
+
+    pub(super) fn message(client: Client, number: i64, persistent: bool) -> Message {
+        Message {
+            kind: MessageKind::Text,
+            destination: Some(Destination::queue(QUEUE)),
+            producer_id: Some(client.producer()),
+            message_id: Some(MessageId {
+                producer_id: Some(client.producer()),
+                producer_sequence_id: number,
+                ..MessageId::default()
+            }),
+            persistent,
+            ..Message::default()
+        }
+    }
+
+    pub(super) fn send(&mut self, client: Client, number: i64) {
+        self.ask(client, Arc::new(Self::message(client, number, true)))
+            .expect("sends");
+    }
+
+    /// What was dispatched since the last look: consumer, number of the message, redelivery counter.
+    pub(super) fn dispatched(&mut self, client: Client) -> Vec<(i64, i64, i32)> {
+        let mut seen = Vec::new();
+        for dispatch in self.dispatches(client) {
+            let consumer = dispatch.consumer_id.map_or(0, |id| id.value);
+            let number = match &dispatch.message {
+                Some(message) => {
+                    assert_eq!(message.redelivery_counter, dispatch.redelivery_counter);
+                    message
+                        .message_id
+                        .as_ref()
+                        .map_or(0, |id| id.producer_sequence_id)
+                }
+                None => 0,
+            };
+            seen.push((consumer, number, dispatch.redelivery_counter));
+        }
+        seen
+    }
+
+    pub(super) fn dispatches(&mut self, client: Client) -> Vec<MessageDispatch> {
+        let inbox = self.inbox.entry(client.key).or_default();
+        let mut taken = Vec::new();
+        inbox.retain(|command| match command {
+            Command::MessageDispatch(dispatch) => {
+                taken.push(dispatch.clone());
+                false
+            }
+            _ => true,
+        });
+        taken
+    }
+
+    pub(super) fn numbers(&mut self, client: Client) -> Vec<i64> {
+        self.dispatched(client)
+            .into_iter()
+            .map(|(_, number, _)| number)
+            .collect()
+    }
+
+    /// The classes of exceptions a client was told without asking.
+    pub(super) fn errors(&mut self, client: Client) -> Vec<String> {
+        let inbox = self.inbox.entry(client.key).or_default();
+        let mut errors = Vec::new();
+        inbox.retain(|command| match command {
+            Command::ConnectionError(error) => {
+                errors.extend(error.exception.as_ref().map(|e| e.simple_class().to_owned()));
+                false
+            }
+            _ => true,
+        });
+        errors
+    }
+
+    pub(super) fn ack(
+        &self,
+        client: Client,
+        consumer: i64,
+        ack_type: i8,
+        sender: Client,
+        from: i64,
+        to: i64,
+    ) -> MessageAck {
+        let id = |number| Self::message(sender, number, true).message_id;
+        MessageAck {
+            consumer_id: Some(client.consumer(consumer)),
+            ack_type,
+            first_message_id: id(from),
+            last_message_id: id(to),
+            message_count: (to - from + 1) as i32,
+            ..MessageAck::default()
+        }
+    }
+
+    pub(super) fn consumed(
+        &mut self,
+        client: Client,
+        consumer: i64,
+        sender: Client,
+        from: i64,
+        to: i64,
+    ) -> Result<(), String> {
+        let ack = self.ack(client, consumer, MessageAck::STANDARD, sender, from, to);
+        self.ask(client, Box::new(ack))
+    }
+
+    pub(super) fn transact(&mut self, client: Client, transaction: i64, step: i8) -> Result<(), String> {
+        let info = TransactionInfo {
+            transaction_id: Some(client.transaction(transaction)),
+            step,
+            ..Default::default()
+        };
+        self.ask(client, info)
+    }
+}
