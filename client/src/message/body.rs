@@ -17,7 +17,7 @@ use crate::wire::{
 
 /// A compressed body may inflate to this many bytes: 100 MiB, the default of ActiveMQ 6. Without a bound a
 /// few kilobytes from a peer could fill the memory.
-pub(super) const MAX_INFLATED: usize = 100 * 1024 * 1024;
+const MAX_INFLATED: usize = 100 * 1024 * 1024;
 
 /// A decoded body, or one to be encoded.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +34,7 @@ impl Body {
     /// Decodes the content of a message by its kind.
     pub(super) fn decode(message: &wire::Message) -> Result<Self> {
         let content = match &message.content {
-            Some(content) if message.compressed => Some(inflate(message.kind, content)?),
+            Some(content) if message.compressed => Some(inflate(message.kind, content, MAX_INFLATED)?),
             content => content.clone(),
         };
         Ok(match message.kind {
@@ -120,15 +120,14 @@ pub(super) fn deflate(kind: MessageKind, content: &Bytes) -> Result<Bytes> {
     Ok(encoder.finish()?.into())
 }
 
-fn inflate(kind: MessageKind, content: &Bytes) -> Result<Bytes> {
+/// Undoes [`deflate`] as far as the result keeps to `limit` bytes.
+pub(super) fn inflate(kind: MessageKind, content: &Bytes, limit: usize) -> Result<Bytes> {
     if kind != MessageKind::Bytes {
-        let mut out = Vec::new();
-        let limit = MAX_INFLATED as u64 + 1;
-        read_inflated(content, limit, &mut out)?;
-        if out.len() > MAX_INFLATED {
-            return Err(over_limit());
+        let out = read_inflated(content, limit.saturating_add(1))?;
+        if out.len() > limit {
+            return Err(over_limit(limit));
         }
-        return Ok(out.into());
+        return Ok(out);
     }
     let mut content = content.clone();
     let declared = content
@@ -140,33 +139,33 @@ fn inflate(kind: MessageKind, content: &Bytes) -> Result<Bytes> {
             format!("a body of {declared} bytes"),
         ))
     })?;
-    if length > MAX_INFLATED {
-        return Err(over_limit());
+    if length > limit {
+        return Err(over_limit(limit));
     }
     // Java deflates its whole buffer: what comes after the declared length is padding.
-    let mut out = Vec::new();
-    read_inflated(&content, length as u64, &mut out)?;
+    let out = read_inflated(&content, length)?;
     if out.len() < length {
         return Err(malformed(WireError::new(
             WireErrorKind::Compression,
             format!("{} bytes where {length} were declared", out.len()),
         )));
     }
+    Ok(out)
+}
+
+fn read_inflated(content: &[u8], at_most: usize) -> Result<Bytes> {
+    let mut out = Vec::new();
+    ZlibDecoder::new(content)
+        .take(at_most as u64)
+        .read_to_end(&mut out)
+        .map_err(|error| malformed(WireError::new(WireErrorKind::Compression, error.to_string())))?;
     Ok(out.into())
 }
 
-fn read_inflated(content: &[u8], limit: u64, out: &mut Vec<u8>) -> Result<()> {
-    ZlibDecoder::new(content)
-        .take(limit)
-        .read_to_end(out)
-        .map_err(|error| malformed(WireError::new(WireErrorKind::Compression, error.to_string())))?;
-    Ok(())
-}
-
-fn over_limit() -> Error {
+fn over_limit(limit: usize) -> Error {
     malformed(WireError::new(
         WireErrorKind::Compression,
-        format!("a body that inflates to more than {MAX_INFLATED} bytes"),
+        format!("a body that inflates to more than {limit} bytes"),
     ))
 }
 

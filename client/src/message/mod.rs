@@ -472,3 +472,5 @@ impl fmt::Debug for Message {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;

@@ -29,12 +29,16 @@ fn special(value: f64) -> Option<&'static str> {
 /// with an exponent elsewhere.
 fn plain_or_scientific<T: Copy + LowerExp + FromStr + PartialEq>(value: T) -> String {
     let mut text = format!("{value:e}");
-    if !text.contains('.') {
-        // Where one digit would do, Java takes the two that are nearest (4.9E-324, not 5.0E-324).
-        let two = format!("{value:.1e}");
-        if two.parse().is_ok_and(|read: T| read == value) {
-            text = two;
-        }
+    // Of the decimals of that length Java takes the nearest, the even one of two; and where one digit would
+    // do, the nearest of two digits (4.9E-324, not 5.0E-324).
+    let fraction_digits = text
+        .split('e')
+        .next()
+        .and_then(|mantissa| mantissa.split_once('.'));
+    let precision = fraction_digits.map_or(1, |(_, digits)| digits.len());
+    let nearest = format!("{value:.precision$e}");
+    if nearest.parse().is_ok_and(|read: T| read == value) {
+        text = nearest;
     }
     let (sign, text) = match text.strip_prefix('-') {
         Some(text) => ("-", text),
@@ -85,36 +89,99 @@ pub(super) fn parse_float<T: FromStr>(text: &str) -> Option<T> {
 mod tests {
     use super::*;
 
-    /// What Java 17 prints.
+    /// What `Double.toString` gives.
     #[test]
-    fn numbers_read_as_java_prints_them() {
+    fn doubles_read_as_java_prints_them() {
         for (value, text) in [
             (0.0, "0.0"),
             (-0.0, "-0.0"),
             (1.0, "1.0"),
             (-1.5, "-1.5"),
             (100.0, "100.0"),
+            (10.5, "10.5"),
             (123456.7, "123456.7"),
+            (1234567.0, "1234567.0"),
             (9999999.0, "9999999.0"),
+            (9999999.999999998, "9999999.999999998"),
             (1e7, "1.0E7"),
             (12345678.9, "1.23456789E7"),
             (1e10, "1.0E10"),
             (0.001, "0.001"),
             (0.00999, "0.00999"),
+            (0.05, "0.05"),
             (0.1, "0.1"),
             (0.000999, "9.99E-4"),
+            (0.0009999999999999998, "9.999999999999998E-4"),
             (1e-300, "1.0E-300"),
             (1e300, "1.0E300"),
             (f64::MAX, "1.7976931348623157E308"),
             (f64::MIN_POSITIVE, "2.2250738585072014E-308"),
-            (5e-324, "4.9E-324"),
-            (1e-323, "9.9E-324"),
+            (f64::from_bits(1), "4.9E-324"),
+            (f64::from_bits(3), "1.5E-323"),
             (1.0 / 3.0, "0.3333333333333333"),
+            (833984006375024.25, "8.339840063750242E14"),
             (f64::NAN, "NaN"),
             (f64::INFINITY, "Infinity"),
             (f64::NEG_INFINITY, "-Infinity"),
         ] {
             assert_eq!(double_text(value), text);
         }
+    }
+
+    /// What `Float.toString` gives; before Java 19 it had a digit too many in some, as in the smallest normal one.
+    #[test]
+    fn floats_read_as_java_prints_them() {
+        for (value, text) in [
+            (0.0, "0.0"),
+            (1.5, "1.5"),
+            (0.1, "0.1"),
+            (0.001, "0.001"),
+            (9814.978, "9814.978"),
+            (16777216.0, "1.6777216E7"),
+            (f32::MAX, "3.4028235E38"),
+            (f32::MIN_POSITIVE, "1.1754944E-38"),
+            (f32::from_bits(1), "1.4E-45"),
+            (f32::NAN, "NaN"),
+            (f32::NEG_INFINITY, "-Infinity"),
+        ] {
+            assert_eq!(float_text(value), text);
+        }
+    }
+
+    /// What `Double.valueOf` reads and refuses, but for hexadecimal numbers.
+    #[test]
+    fn texts_read_as_java_reads_them() {
+        for (text, value) in [
+            ("1", 1.0),
+            ("+1", 1.0),
+            (" 1", 1.0),
+            ("1\0", 1.0),
+            ("1.", 1.0),
+            ("  .5\t", 0.5),
+            ("+.5", 0.5),
+            ("-1.d", -1.0),
+            ("1E+5", 1e5),
+            ("1e5f", 1e5),
+            ("2D", 2.0),
+            ("00012", 12.0),
+            ("Infinity", f64::INFINITY),
+            ("+Infinity", f64::INFINITY),
+            ("-Infinity", f64::NEG_INFINITY),
+            ("1e400", f64::INFINITY),
+            ("1e-400", 0.0),
+        ] {
+            assert_eq!(parse_float(text), Some(value), "{text:?}");
+        }
+        for text in ["NaN", "+NaN", "-NaN", " NaN "] {
+            assert!(parse_float(text).is_some_and(f64::is_nan), "{text:?}");
+        }
+        for text in [
+            "", "+", "-", "--1", ".", "1e", "e5", "1e+", "1e5.5", "1..2", "1fd", "1,5", "1_000", "1L", "nan",
+            "inf", "infinity", "INFINITY", "+inf", "0x10", "\u{a0}1", "true", "f", "\u{661}",
+        ] {
+            assert_eq!(parse_float::<f64>(text), None, "{text:?}");
+        }
+        assert_eq!(parse_float::<f32>("3.4028236e38"), Some(f32::INFINITY));
+        assert_eq!(parse_float::<f32>("2147483648"), Some(2147483648.0));
     }
 }

@@ -80,7 +80,11 @@ impl Message {
     /// As in ActiveMQ the names `JMSXDeliveryCount`, `JMSXGroupID`, `JMSXGroupSeq`, `JMSCorrelationID`,
     /// `JMSDeliveryMode`, `JMSExpiration`, `JMSPriority`, `JMSRedelivered`, `JMSReplyTo`, `JMSTimestamp` and
     /// `JMSType` set the header field (some of which sending sets again), and `AMQ_SCHEDULED_DELAY`,
-    /// `AMQ_SCHEDULED_PERIOD` and `AMQ_SCHEDULED_REPEAT` convert to the number types the broker wants.
+    /// `AMQ_SCHEDULED_PERIOD` and `AMQ_SCHEDULED_REPEAT` convert to the number types the broker wants. Null
+    /// clears a header field that holds text.
+    ///
+    /// Names keep the rules of JMS, which ActiveMQ's own client does not check: a name that breaks them
+    /// could not stand in a selector. A received message may have any.
     ///
     /// # Errors
     ///
@@ -97,7 +101,7 @@ impl Message {
                 format!("a byte array cannot be a property ({name})"),
             ));
         }
-        if value != Value::Null && self.set_header_property(name, &value)? {
+        if self.set_header_property(name, &value)? {
             return Ok(());
         }
         let value = match name {
@@ -160,7 +164,10 @@ impl Message {
             "JMSRedelivered" => Some(self.redelivered().into()),
             "JMSMessageID" => self.message_id().map(Value::from),
             "JMSCorrelationID" => text(self.correlation_id()),
-            "JMSDestination" => self.original_destination().or(self.destination()).map(qualified),
+            "JMSDestination" => self
+                .original_destination()
+                .or_else(|| self.destination())
+                .map(qualified),
             "JMSReplyTo" => self.reply_to().map(qualified),
             "JMSType" => text(self.message_type()),
             "JMSDeliveryMode" if self.wire.persistent => Some("PERSISTENT".into()),
@@ -216,9 +223,11 @@ impl Message {
                 self.wire_mut().redelivery_counter = counter;
             }
             "JMSReplyTo" => {
-                let destination = value
-                    .string()?
-                    .map(|name| Destination::parse(&name, DestinationKind::Queue));
+                let destination = match value {
+                    Value::Null => None,
+                    Value::String(name) => Some(Destination::parse(name, DestinationKind::Queue)),
+                    _ => return Err(Error::new(ErrorKind::MessageFormat, "a JMSReplyTo is a string")),
+                };
                 self.wire_mut().reply_to = destination;
             }
             "JMSTimestamp" => {
