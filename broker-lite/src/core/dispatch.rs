@@ -178,12 +178,8 @@ impl Core {
 
     fn load_ahead(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
         let queue = &self.queues[key.0];
-        if queue
-            .pending
-            .get(LOAD_AHEAD)
-            .or(queue.pending.back())
-            .is_some_and(|entry| entry.body.is_none())
-        {
+        let ahead = queue.pending.get(LOAD_AHEAD).or_else(|| queue.pending.back());
+        if ahead.is_some_and(|entry| entry.body.is_none()) {
             self.load(key, turn);
         }
     }

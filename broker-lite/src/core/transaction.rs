@@ -37,9 +37,8 @@ impl Core {
         turn: &mut Turn<'_>,
     ) -> Result<Outcome, Refusal> {
         self.registered(from)?;
-        let id = match &info.transaction_id {
-            Some(TransactionId::Local(id)) => id,
-            _ => return Err(Refusal::unsupported("XA transactions are")),
+        let Some(TransactionId::Local(id)) = &info.transaction_id else {
+            return Err(Refusal::unsupported("XA transactions are"));
         };
         match info.step {
             TransactionInfo::BEGIN => {

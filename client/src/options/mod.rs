@@ -8,6 +8,9 @@ use std::time::Duration;
 
 pub use policy::{PrefetchPolicy, RedeliveryPolicy};
 
+use crate::error::Result;
+use crate::uri::{OptionValue, Query, Refused, limit, multiplier, unless_negative, unless_zero};
+
 /// The options of a connection, `jms.*` in a URI.
 ///
 /// The name of each in a URI is the field's in camel case unless its documentation says otherwise.
@@ -156,6 +159,124 @@ impl Default for ConnectionOptions {
     }
 }
 
+impl ConnectionOptions {
+    /// Reads the options of a URI, which have lost their prefix `jms.`, and refuses what is none.
+    pub(crate) fn read(&mut self, mut query: Query) -> Result<()> {
+        query.refuse(&REFUSED)?;
+        self.prefetch_policy.read(query.take_prefix("prefetchPolicy."))?;
+        self.redelivery_policy
+            .read(query.take_prefix("redeliveryPolicy."))?;
+        self.read_identity(&mut query)?;
+        self.read_sending(&mut query)?;
+        self.read_consuming(&mut query)?;
+        query.finish("a connection")
+    }
+
+    fn read_identity(&mut self, query: &mut Query) -> Result<()> {
+        query.read("userName", &mut self.user_name)?;
+        query.read("password", &mut self.password)?;
+        query.read("clientID", &mut self.client_id)?;
+        query.read("clientIDPrefix", &mut self.client_id_prefix)?;
+        query.read("connectionIDPrefix", &mut self.connection_id_prefix)?;
+        query.read_with("requestTimeout", &mut self.request_timeout, limit)?;
+        query.read_with(
+            "connectResponseTimeout",
+            &mut self.connect_response_timeout,
+            limit,
+        )?;
+        query.read("closeTimeout", &mut self.close_timeout)?;
+        query.read_with(
+            "xaAckMode",
+            &mut self.xa_ack_mode,
+            |text| match unless_negative::<u8>(text)? {
+                Some(5..) => Err("is not an acknowledge mode from 0 to 4, or -1".into()),
+                mode => Ok(mode),
+            },
+        )?;
+        query.read("rmIdFromConnectionId", &mut self.rm_id_from_connection_id)
+    }
+
+    fn read_sending(&mut self, query: &mut Query) -> Result<()> {
+        query.read("useAsyncSend", &mut self.use_async_send)?;
+        query.read("alwaysSyncSend", &mut self.always_sync_send)?;
+        query.read_with("sendTimeout", &mut self.send_timeout, unless_zero)?;
+        query.read("producerWindowSize", &mut self.producer_window_size)?;
+        query.read("useCompression", &mut self.use_compression)?;
+        query.read_with(
+            "maxInflatedDataSizeRatio",
+            &mut self.max_inflated_data_size_ratio,
+            multiplier,
+        )?;
+        query.read(
+            "disableTimeStampsByDefault",
+            &mut self.disable_time_stamps_by_default,
+        )?;
+        query.read("nestedMapAndListEnabled", &mut self.nested_map_and_list_enabled)
+    }
+
+    fn read_consuming(&mut self, query: &mut Query) -> Result<()> {
+        query.read("sendAcksAsync", &mut self.send_acks_async)?;
+        query.read("dispatchAsync", &mut self.dispatch_async)?;
+        query.read("optimizedMessageDispatch", &mut self.optimized_message_dispatch)?;
+        query.read("optimizeAcknowledge", &mut self.optimize_acknowledge)?;
+        query.read_with(
+            "optimizeAcknowledgeTimeOut",
+            &mut self.optimize_acknowledge_timeout,
+            unless_zero,
+        )?;
+        query.read_with(
+            "optimizedAckScheduledAckInterval",
+            &mut self.optimized_ack_scheduled_ack_interval,
+            unless_zero,
+        )?;
+        query.read("useRetroactiveConsumer", &mut self.use_retroactive_consumer)?;
+        query.read("exclusiveConsumer", &mut self.exclusive_consumer)?;
+        query.read("messagePrioritySupported", &mut self.message_priority_supported)?;
+        query.read(
+            "consumerExpiryCheckEnabled",
+            &mut self.consumer_expiry_check_enabled,
+        )?;
+        query.read("transactedIndividualAck", &mut self.transacted_individual_ack)?;
+        query.read("nonBlockingRedelivery", &mut self.non_blocking_redelivery)?;
+        query.read("watchTopicAdvisories", &mut self.watch_topic_advisories)?;
+        query.read_with(
+            "warnAboutUnstartedConnectionTimeout",
+            &mut self.warn_about_unstarted_connection_timeout,
+            unless_negative,
+        )?;
+        query.read("checkForDuplicates", &mut self.check_for_duplicates)?;
+        query.read("auditDepth", &mut self.audit_depth)?;
+        query.read(
+            "auditMaximumProducerNumber",
+            &mut self.audit_maximum_producer_number,
+        )?;
+        query.read(
+            "consumerFailoverRedeliveryWaitPeriod",
+            &mut self.consumer_failover_redelivery_wait_period,
+        )
+    }
+}
+
+const JAVA_THREADS: &str = "it is about Java's threads, and there are none here";
+const JAVA_OBJECTS: &str = "it is about Java's objects, whose bodies are only bytes here";
+
+const REFUSED: [Refused; 11] = [
+    ("alwaysSessionAsync", JAVA_THREADS),
+    ("useDedicatedTaskRunner", JAVA_THREADS),
+    ("useVirtualThreadTaskRunner", JAVA_THREADS),
+    ("maxThreadPoolSize", JAVA_THREADS),
+    (
+        "copyMessageOnSend",
+        "a message that is sent cannot be changed any more",
+    ),
+    ("objectMessageSerializationDefered", JAVA_OBJECTS),
+    ("trustedPackages", JAVA_OBJECTS),
+    ("trustAllPackages", JAVA_OBJECTS),
+    ("strictCompliance", "the rules of JMS are not optional"),
+    ("statsEnabled", "it is about the statistics of Java's management"),
+    ("blobTransferPolicy.", "there are no blob transfers"),
+];
+
 /// A password: its `Debug` form does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
@@ -176,5 +297,11 @@ impl<T: Into<String>> From<T> for Password {
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+impl OptionValue for Password {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(Self(text.into()))
     }
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::error::Result;
+use crate::uri::{OptionValue, Query, multiplier, unless_negative};
+
 /// How many messages a broker sends ahead to a consumer that has not acknowledged them
 /// (`jms.prefetchPolicy.*`, `ActiveMQPrefetchPolicy`).
 ///
@@ -81,7 +84,80 @@ impl Default for RedeliveryPolicy {
     }
 }
 
+/// `ActiveMQPrefetchPolicy.MAX_PREFETCH_SIZE`
+const MAX_PREFETCH: u16 = i16::MAX as u16;
+
+impl PrefetchPolicy {
+    /// Reads the options of a URI, which have lost their prefix, and refuses what is none.
+    pub(super) fn read(&mut self, mut query: Query) -> Result<()> {
+        let mut all = None;
+        query.read_with("all", &mut all, |text| prefetch(text).map(Some))?;
+        for (name, prefetch_size) in [
+            ("queuePrefetch", &mut self.queue_prefetch),
+            ("queueBrowserPrefetch", &mut self.queue_browser_prefetch),
+            ("topicPrefetch", &mut self.topic_prefetch),
+            ("durableTopicPrefetch", &mut self.durable_topic_prefetch),
+            (
+                "optimizeDurableTopicPrefetch",
+                &mut self.optimize_durable_topic_prefetch,
+            ),
+        ] {
+            *prefetch_size = all.unwrap_or(*prefetch_size);
+            query.read_with(name, prefetch_size, prefetch)?;
+        }
+        query.read(
+            "maximumPendingMessageLimit",
+            &mut self.maximum_pending_message_limit,
+        )?;
+        query.finish("the prefetch policy")
+    }
+}
+
+fn prefetch(text: &str) -> Result<u16, String> {
+    let wanted = u32::from_text(text)?;
+    match u16::try_from(wanted) {
+        Ok(size @ ..=MAX_PREFETCH) => Ok(size),
+        _ => {
+            tracing::warn!(
+                wanted,
+                used = MAX_PREFETCH,
+                "a prefetch is larger than there can be"
+            );
+            Ok(MAX_PREFETCH)
+        }
+    }
+}
+
 impl RedeliveryPolicy {
+    /// Reads the options of a URI, which have lost their prefix, and refuses what is none.
+    pub(super) fn read(&mut self, mut query: Query) -> Result<()> {
+        query.read_with(
+            "maximumRedeliveries",
+            &mut self.maximum_redeliveries,
+            unless_negative,
+        )?;
+        query.read("initialRedeliveryDelay", &mut self.initial_redelivery_delay)?;
+        query.read("redeliveryDelay", &mut self.redelivery_delay)?;
+        query.read("useExponentialBackOff", &mut self.use_exponential_back_off)?;
+        query.read_with("backOffMultiplier", &mut self.back_off_multiplier, multiplier)?;
+        query.read_with(
+            "maximumRedeliveryDelay",
+            &mut self.maximum_redelivery_delay,
+            unless_negative,
+        )?;
+        query.read("useCollisionAvoidance", &mut self.use_collision_avoidance)?;
+        query.read_with(
+            "collisionAvoidancePercent",
+            &mut self.collision_avoidance_percent,
+            |text| match u8::from_text(text) {
+                Ok(percent @ ..=100) => Ok(percent),
+                _ => Err("is not a whole number from 0 to 100".into()),
+            },
+        )?;
+        query.read("preDispatchCheck", &mut self.pre_dispatch_check)?;
+        query.finish("the redelivery policy")
+    }
+
     /// The delay before the redelivery that follows one with the delay `previous`; without a `previous`, before
     /// the first.
     ///

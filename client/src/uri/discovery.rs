@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use super::endpoint::Endpoint;
-use super::failover::{FailoverOptions, FailoverUri};
-use super::query::Query;
+use super::failover::{FailoverOptions, FailoverUri, components};
+use super::grammar::{Body, Uri};
+use super::query::{OptionValue, Query, Refused, multiplier, unless_zero};
 use crate::error::Result;
+
+const MULTICAST_HOST: &str = "239.255.2.3";
+const MULTICAST_PORT: u16 = 6155;
 
 /// Failover over the brokers that an agent finds.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,9 +17,9 @@ use crate::error::Result;
 pub struct DiscoveryUri {
     /// Who finds them.
     pub agent: Agent,
-    /// Which of them, and when.
+    /// Which of them, and when. Its [`learn`](FailoverOptions::learn) is for what the agent finds as well: it
+    /// applies the `discovered.*` options with the `nested.*` ones.
     pub options: FailoverOptions,
-    discovered: Query,
 }
 
 /// Who finds brokers.
@@ -101,8 +105,8 @@ pub struct MulticastAgent {
 impl Default for MulticastAgent {
     fn default() -> Self {
         Self {
-            host: "239.255.2.3".into(),
-            port: 6155,
+            host: MULTICAST_HOST.into(),
+            port: MULTICAST_PORT,
             group: "default".into(),
             time_to_live: 1,
             loop_back_mode: false,
@@ -119,7 +123,134 @@ impl Default for MulticastAgent {
     }
 }
 
+impl Agent {
+    /// Parses the URI of an agent, as it is within `discovery:(…)` and as brokers have it for their networks.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_uri`](crate::Error::is_uri) with what is wrong and where.
+    pub fn parse(text: &str) -> Result<Self> {
+        Self::from_uri(Uri::parse(text)?, &Query::default())
+    }
+
+    /// Makes a URI one of an agent; the options `discovered` count more than those of the URIs in its list.
+    fn from_uri(mut uri: Uri, discovered: &Query) -> Result<Self> {
+        match uri.scheme.as_str() {
+            "static" | "simple" => StaticAgent::from_uri(&mut uri, discovered).map(Self::Static),
+            "masterslave" => StaticAgent::from_uri(&mut uri, discovered).map(Self::MasterSlave),
+            "multicast" => MulticastAgent::from_uri(uri).map(Self::Multicast),
+            "zeroconf" | "rendezvous" | "http" => Err(uri.error(&format!(
+                "the agent {}: is known to ActiveMQ but not supported here",
+                uri.scheme
+            ))),
+            other => Err(uri.error(&format!(
+                "{other}: is not a discovery agent, such as static:(…) or multicast://default"
+            ))),
+        }
+    }
+
+    /// The agent that a URI such as `discovery:(…)` has as its only component.
+    fn within(mut uri: Uri, discovered: &Query) -> Result<Self> {
+        let mut list = components(&mut uri)?.into_iter();
+        match (list.next(), list.next()) {
+            (Some(agent), None) => Self::from_uri(agent, discovered),
+            (None, _) => Err(uri.error(&format!("{}: needs a discovery agent", uri.scheme))),
+            (_, Some(second)) => Err(second.error(&format!(
+                "{}: takes one discovery agent; a list of brokers is written {}:(static:(…))",
+                uri.scheme, uri.scheme
+            ))),
+        }
+    }
+}
+
+impl StaticAgent {
+    fn from_uri(uri: &mut Uri, discovered: &Query) -> Result<Self> {
+        let endpoints = components(uri)?
+            .into_iter()
+            .map(|uri| Endpoint::from_uri(uri, discovered))
+            .collect::<Result<Vec<_>>>()?;
+        let least = if uri.scheme == "masterslave" { 2 } else { 1 };
+        if endpoints.len() < least {
+            return Err(uri.error(&format!("{}: needs at least {least} URIs", uri.scheme)));
+        }
+        let mut query = std::mem::take(&mut uri.query);
+        let mut retry = AgentRetry::default();
+        retry.read(&mut query)?;
+        query.finish(&format!("{}:", uri.scheme))?;
+        Ok(Self { endpoints, retry })
+    }
+}
+
+impl MulticastAgent {
+    fn from_uri(uri: Uri) -> Result<Self> {
+        let (host, port) = match &uri.body {
+            Body::Authority(authority) if !authority.host.is_empty() => (&authority.host, authority.port),
+            _ => return Err(uri.error("multicast: needs an address, as in multicast://default")),
+        };
+        if !uri.path.is_empty() || uri.fragment.is_some() {
+            return Err(uri.error("a multicast: URI has neither a path nor a #fragment"));
+        }
+        let mut agent = Self::default();
+        if host != "default" {
+            agent.host.clone_from(host);
+        }
+        agent.port = port.unwrap_or(MULTICAST_PORT);
+        let mut query = uri.query;
+        query.read("group", &mut agent.group)?;
+        query.read("timeToLive", &mut agent.time_to_live)?;
+        query.read("loopBackMode", &mut agent.loop_back_mode)?;
+        query.read_with("keepAliveInterval", &mut agent.keep_alive_interval, |text| {
+            match Duration::from_text(text)? {
+                Duration::ZERO => Err("is 0".into()),
+                interval => Ok(interval),
+            }
+        })?;
+        query.read("interface", &mut agent.interface)?;
+        query.read("networkInterface", &mut agent.network_interface)?;
+        query.read("joinNetworkInterface", &mut agent.join_network_interface)?;
+        agent.retry.read(&mut query)?;
+        query.finish("multicast:")?;
+        Ok(agent)
+    }
+}
+
+impl AgentRetry {
+    fn read(&mut self, query: &mut Query) -> Result<()> {
+        query.read("initialReconnectDelay", &mut self.initial_reconnect_delay)?;
+        query.read("maxReconnectDelay", &mut self.max_reconnect_delay)?;
+        query.read("useExponentialBackOff", &mut self.use_exponential_back_off)?;
+        query.read_with("backOffMultiplier", &mut self.back_off_multiplier, multiplier)?;
+        query.read_with(
+            "maxReconnectAttempts",
+            &mut self.max_reconnect_attempts,
+            unless_zero,
+        )?;
+        query.read("minConnectTime", &mut self.min_connect_time)
+    }
+}
+
 impl DiscoveryUri {
+    /// `discovery:(agent)`, or `static:(…)` for `discovery:(static:(…))`.
+    pub(super) fn from_uri(mut uri: Uri) -> Result<Self> {
+        let scheme = format!("{}:", uri.scheme);
+        let mut query = std::mem::take(&mut uri.query);
+        let mut options = FailoverOptions::default();
+        if has_order(&uri) {
+            options.randomize = false;
+        }
+        let discovered = query.take_prefix("discovered.");
+        options.read(&mut query)?;
+        query.finish(&scheme)?;
+        options.nest_before(discovered);
+        let agent = if scheme == "discovery:" {
+            refuse_retry_of_static(&uri)?;
+            Agent::within(uri, options.nested())?
+        } else {
+            Agent::from_uri(uri, options.nested())?
+        };
+        Ok(Self { agent, options })
+    }
+
     /// The same as a fixed list, if the agent has one.
     pub fn to_failover(&self) -> Option<FailoverUri> {
         match &self.agent {
@@ -130,14 +261,31 @@ impl DiscoveryUri {
             Agent::Multicast(_) => None,
         }
     }
+}
 
-    /// Parses a URI that the agent found and applies the `discovered.*` options to it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Endpoint::parse`].
-    pub fn learn(&self, text: &str) -> Result<Endpoint> {
-        Endpoint::parse_with(text, &self.discovered)
+/// Whether the agent is one whose list has an order.
+fn has_order(uri: &Uri) -> bool {
+    matches!(&uri.body, Body::List(list) if list.first().is_some_and(|agent| agent.scheme == "masterslave"))
+}
+
+/// For a client the options of failover decide when a listed broker is tried again; those of the agent would be
+/// ignored.
+fn refuse_retry_of_static(uri: &Uri) -> Result<()> {
+    const WHY: &str = "for a client it goes behind the last parenthesis, discovery:(static:(…))?…";
+    const REFUSED: [Refused; 6] = [
+        ("initialReconnectDelay", WHY),
+        ("maxReconnectDelay", WHY),
+        ("useExponentialBackOff", WHY),
+        ("backOffMultiplier", WHY),
+        ("maxReconnectAttempts", WHY),
+        ("minConnectTime", WHY),
+    ];
+    match &uri.body {
+        Body::List(list) => list
+            .iter()
+            .filter(|agent| agent.scheme != "multicast")
+            .try_for_each(|agent| agent.query.refuse(&REFUSED)),
+        _ => Ok(()),
     }
 }
 
@@ -167,6 +315,31 @@ pub struct FanoutOptions {
     pub reconnect_delay_exponent: f64,
     /// `maxReconnectAttempts`. Default none (0).
     pub max_reconnect_attempts: Option<u32>,
+}
+
+impl FanoutUri {
+    /// `fanout:(agent)`
+    pub(super) fn from_uri(mut uri: Uri) -> Result<Self> {
+        let mut query = std::mem::take(&mut uri.query);
+        let mut options = FanoutOptions::default();
+        query.read("minAckCount", &mut options.min_ack_count)?;
+        query.read("fanOutQueues", &mut options.fan_out_queues)?;
+        query.read("initialReconnectDelay", &mut options.initial_reconnect_delay)?;
+        query.read("maxReconnectDelay", &mut options.max_reconnect_delay)?;
+        query.read_with(
+            "reconnectDelayExponent",
+            &mut options.reconnect_delay_exponent,
+            multiplier,
+        )?;
+        query.read_with(
+            "maxReconnectAttempts",
+            &mut options.max_reconnect_attempts,
+            unless_zero,
+        )?;
+        query.finish("fanout:")?;
+        let agent = Agent::within(uri, &Query::default())?;
+        Ok(Self { agent, options })
+    }
 }
 
 impl Default for FanoutOptions {

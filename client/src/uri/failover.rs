@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::endpoint::Endpoint;
-use super::query::Query;
+use super::grammar::{Body, Uri};
+use super::query::{Query, Refused, limit, multiplier, unless_negative};
 use crate::error::Result;
 
 /// One of several brokers, and another one when that is gone.
@@ -83,7 +84,7 @@ pub struct FailoverOptions {
     pub update_uris_file: Option<PathBuf>,
     /// A change of that file may move a live connection (`rebalanceUpdateURIs`). Default true.
     pub rebalance_update_uris: bool,
-    nested: Query,
+    pub(crate) nested: Query,
 }
 
 impl Default for FailoverOptions {
@@ -118,19 +119,181 @@ impl Default for FailoverOptions {
     }
 }
 
+impl FailoverUri {
+    /// `failover:(…)`, or `masterslave:(…)`, which is the same in order.
+    pub(super) fn from_uri(mut uri: Uri) -> Result<Self> {
+        let ordered = uri.scheme == "masterslave";
+        let mut options = FailoverOptions {
+            randomize: !ordered,
+            ..FailoverOptions::default()
+        };
+        options.read(&mut uri.query)?;
+        let components = components(&mut uri)?;
+        let endpoints = options.endpoints(components)?;
+        if ordered && endpoints.len() < 2 {
+            return Err(uri.error("masterslave: needs at least two URIs"));
+        }
+        if endpoints.is_empty() && options.update_uris_file.is_none() {
+            return Err(uri.error("there is no URI in the list"));
+        }
+        let scheme = format!("{}:", uri.scheme);
+        uri.query.finish(&scheme)?;
+        Ok(Self { endpoints, options })
+    }
+}
+
 impl FailoverOptions {
-    /// Parses a URI that was learnt after the connection was made (from the broker, a file or an agent) and applies
-    /// the `nested.*` options to it, as to those of the list.
+    /// Takes the options of failover out of `query`.
+    pub(super) fn read(&mut self, query: &mut Query) -> Result<()> {
+        query.refuse(&REFUSED)?;
+        self.nested = query.take_prefix("nested.");
+        query.read("initialReconnectDelay", &mut self.initial_reconnect_delay)?;
+        query.read("maxReconnectDelay", &mut self.max_reconnect_delay)?;
+        query.read("reconnectDelay", &mut self.reconnect_delay)?;
+        query.read("useExponentialBackOff", &mut self.use_exponential_back_off)?;
+        query.read_with(
+            "backOffMultiplier",
+            &mut self.reconnect_delay_exponent,
+            multiplier,
+        )?;
+        query.read_with(
+            "reconnectDelayExponent",
+            &mut self.reconnect_delay_exponent,
+            multiplier,
+        )?;
+        query.read("jitter", &mut self.jitter)?;
+        query.read("minConnectTime", &mut self.stable_period)?;
+        query.read("stablePeriod", &mut self.stable_period)?;
+        query.read_with("connectTimeout", &mut self.connect_timeout, |text| {
+            match limit(text)? {
+                None if text != "infinite" => Err("is 0: for no limit write infinite".into()),
+                limit => Ok(limit),
+            }
+        })?;
+        query.read_with(
+            "maxReconnectAttempts",
+            &mut self.max_reconnect_attempts,
+            unless_negative,
+        )?;
+        query.read_with(
+            "startupMaxReconnectAttempts",
+            &mut self.startup_max_reconnect_attempts,
+            unless_negative,
+        )?;
+        query.read_with(
+            "warnAfterReconnectAttempts",
+            &mut self.warn_after_reconnect_attempts,
+            |text| Ok(unless_negative(text)?.filter(|attempts| *attempts > 0)),
+        )?;
+        query.read_with("timeout", &mut self.timeout, unless_negative)?;
+        query.read("randomize", &mut self.randomize)?;
+        query.read("backup", &mut self.backup)?;
+        query.read("backupPoolSize", &mut self.backup_pool_size)?;
+        query.read("priorityBackup", &mut self.priority_backup)?;
+        query.read("trackMessages", &mut self.track_messages)?;
+        query.read("maxCacheSize", &mut self.max_cache_size)?;
+        query.read("trackTransactionProducers", &mut self.track_transaction_producers)?;
+        query.read("reconnectSupported", &mut self.reconnect_supported)?;
+        query.read("updateURIsSupported", &mut self.update_uris_supported)?;
+        query.read_with("updateURIsURL", &mut self.update_uris_file, |text| {
+            file(text).map(Some)
+        })?;
+        query.read("rebalanceUpdateURIs", &mut self.rebalance_update_uris)?;
+        if let Some(option) = query.take("priorityURIs") {
+            let list = option.parse_as::<String>()?;
+            self.priority_uris = self
+                .learn_list(&list)
+                .into_iter()
+                .collect::<Result<_>>()
+                .map_err(|error| option.error(&format!("holds a wrong URI: {error}")))?;
+        }
+        Ok(())
+    }
+
+    /// What is applied to every URI of the list.
+    pub(super) fn nested(&self) -> &Query {
+        &self.nested
+    }
+
+    /// Applies these to every URI as well; the `nested.*` options count more.
+    pub(super) fn nest_before(&mut self, mut before: Query) {
+        before.extend(&self.nested);
+        self.nested = before;
+    }
+
+    /// What the URIs of a list are, with the `nested.*` options.
+    pub(super) fn endpoints(&self, list: Vec<Uri>) -> Result<Vec<Endpoint>> {
+        list.into_iter()
+            .map(|uri| Endpoint::from_uri(uri, &self.nested))
+            .collect()
+    }
+
+    /// Parses a URI that was learnt later (from the broker, a file or an agent) and applies the `nested.*` options to it, as to those of the list.
     ///
     /// # Errors
     ///
     /// As [`Endpoint::parse`].
     pub fn learn(&self, text: &str) -> Result<Endpoint> {
-        Endpoint::parse_with(text, &self.nested)
+        Endpoint::from_uri(Uri::parse(text)?, &self.nested)
     }
 
     /// [`learn`](Self::learn) for each URI of a comma separated list, the form in which brokers send them.
     pub fn learn_list(&self, text: &str) -> Vec<Result<Endpoint>> {
-        text.split(',').map(|uri| self.learn(uri)).collect()
+        match Uri::parse_list(text) {
+            Ok(list) => list
+                .into_iter()
+                .map(|uri| Endpoint::from_uri(uri?, &self.nested))
+                .collect(),
+            Err(error) => vec![Err(error)],
+        }
     }
 }
+
+/// The list of a composite URI, which has neither path nor fragment.
+pub(super) fn components(uri: &mut Uri) -> Result<Vec<Uri>> {
+    if !uri.path.is_empty() || uri.fragment.is_some() {
+        return Err(uri.error(&format!(
+            "a {}: URI has neither a path nor a #fragment",
+            uri.scheme
+        )));
+    }
+    match &mut uri.body {
+        Body::List(list) => Ok(std::mem::take(list)),
+        _ => Err(uri.error("there is no list of URIs")),
+    }
+}
+
+/// The file that a path or a `file:` URL names.
+fn file(text: &str) -> Result<PathBuf, String> {
+    let path = match text.strip_prefix("file:") {
+        // An empty host, or this one, and the path.
+        Some(rest) => match rest.strip_prefix("//") {
+            Some(rest) => rest.strip_prefix("localhost").unwrap_or(rest),
+            None => rest,
+        },
+        None if text.contains("://") => {
+            return Err("is not a file, and there is no client for other URLs here".into());
+        }
+        None => text,
+    };
+    match path {
+        "" => Err("names no file".into()),
+        path => Ok(path.into()),
+    }
+}
+
+const OF_CHILDREN: &str = "options of the connections in the list have the prefix nested.";
+
+const REFUSED: [Refused; 8] = [
+    (
+        "nestedExtraQueryOptions",
+        "write each of them with the prefix nested.",
+    ),
+    ("wireFormat.", OF_CHILDREN),
+    ("socket.", OF_CHILDREN),
+    ("soTimeout", OF_CHILDREN),
+    ("keepAlive", OF_CHILDREN),
+    ("connectionTimeout", OF_CHILDREN),
+    ("tcpNoDelay", OF_CHILDREN),
+    ("verifyHostName", OF_CHILDREN),
+];

@@ -1,19 +1,30 @@
 //! One grammar for simple, composite and nested URIs, typed into what the transports need.
+//!
+//! [`ClientUri`] is what a connection factory takes. Everything wrong with it, within nested URIs as well, is found
+//! when it is parsed, where ActiveMQ would find it at each attempt to connect and try for ever. An option that
+//! ActiveMQ knows and this library cannot honour is refused with the reason; none is accepted and ignored.
+//!
+//! [`Uri`] and [`Query`] are the grammar below it, for URIs of other kinds, such as those of a broker's
+//! connectors.
 
 mod discovery;
 mod endpoint;
 mod failover;
+mod grammar;
+mod place;
 mod query;
 
 use std::fmt;
 use std::str::FromStr;
 
 pub use discovery::{Agent, AgentRetry, DiscoveryUri, FanoutOptions, FanoutUri, MulticastAgent, StaticAgent};
-pub use endpoint::{Endpoint, EndpointTls, LocalBind, Scheme, SocketOptions, TlsVersion};
+pub use endpoint::{Endpoint, EndpointTls, LocalBind, Scheme, SocketOptions, TlsVersion, read_wire_format};
 pub use failover::{FailoverOptions, FailoverUri};
-pub use query::Query;
+pub use grammar::{Authority, Body, Uri};
+pub use query::{OptionValue, Query, QueryOption, Refused};
+pub(crate) use query::{limit, multiplier, unless_negative, unless_zero};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::options::ConnectionOptions;
 
 /// The URI a connection factory takes when none is given.
@@ -58,7 +69,21 @@ impl ClientUri {
     /// [`Error::is_uri`] for whatever is wrong with it, with the place; [`Error::is_unsupported`] for an
     /// `ssl:` URI in a build without the feature `tls`.
     pub fn parse(text: &str) -> Result<Self> {
-        Err(Error::new(ErrorKind::Uri, text))
+        let mut uri = Uri::parse(text)?;
+        let text = uri.text().to_owned();
+        let mut options = ConnectionOptions::default();
+        options.read(uri.query.take_prefix("jms."))?;
+        let transport = match uri.scheme.as_str() {
+            "failover" | "masterslave" => TransportUri::Failover(FailoverUri::from_uri(uri)?),
+            "discovery" | "static" | "simple" => TransportUri::Discovery(DiscoveryUri::from_uri(uri)?),
+            "fanout" => TransportUri::Fanout(FanoutUri::from_uri(uri)?),
+            _ => TransportUri::Single(Endpoint::from_uri(uri, &Query::default())?.alone()),
+        };
+        Ok(Self {
+            transport,
+            options,
+            text,
+        })
     }
 }
 
@@ -75,3 +100,6 @@ impl fmt::Display for ClientUri {
         f.write_str(&self.text)
     }
 }
+
+#[cfg(test)]
+mod tests;
