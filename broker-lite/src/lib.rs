@@ -1,4 +1,16 @@
-//! A compact OpenWire message broker.
+//! A compact OpenWire message broker: embed it in a test or a service, or run it as one binary.
+//!
+//! [`Broker::builder`] is the front door.
 
+mod broker;
+mod config;
 pub mod core;
+mod error;
+mod protocol;
+mod security;
+mod server;
 pub mod store;
+
+pub use broker::{Broker, BrokerBuilder, BrokerStats};
+pub use error::BrokerError;
+pub use server::ListenerStats;

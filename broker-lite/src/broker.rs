@@ -1,0 +1,447 @@
+//! A broker's life: built, started, stopped.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use openwire_client::wire::{BrokerId, Destination};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use crate::config::{Config, ListenUri, Storage, TlsFiles, broker_name};
+use crate::core::{Core, CoreConfig, Stats};
+use crate::error::BrokerError;
+use crate::server::{BindError, Counters, Driver, Listener, ListenerStats, Nowhere, Server, Tls};
+use crate::store::{Recovered, Store, StoreStats};
+
+/// How long a broker that stops waits for the store to confirm what clients asked for.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long it waits then for its connections to end; each of them has a second for its last write.
+const CLOSE: Duration = Duration::from_secs(2);
+
+/// A running broker, embedded in this process.
+///
+/// ```
+/// # async fn example() -> Result<(), broker_lite::BrokerError> {
+/// let broker = broker_lite::Broker::builder().listen("tcp://127.0.0.1:0").start().await?;
+/// println!("connect to {}", broker.uri());
+/// broker.stop().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// It runs on the tokio runtime it was started on. Brokers in one process are independent of each other.
+/// Dropping a broker stops it as well, without waiting for connections to end; what was confirmed is stored
+/// in any case. A drop needs no runtime, but it blocks until the store is closed.
+pub struct Broker {
+    name: Arc<str>,
+    addresses: Vec<String>,
+    server: Arc<Server>,
+    stop: Arc<watch::Sender<bool>>,
+    listeners: Vec<JoinHandle<()>>,
+    background: Vec<JoinHandle<()>>,
+    stopped: bool,
+}
+
+/// Builds a [`Broker`]. What it is given is checked by [`start`](Self::start).
+pub struct BrokerBuilder {
+    config: Config,
+}
+
+/// What a broker counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokerStats {
+    /// Destinations, consumers, messages.
+    pub core: Stats,
+    /// The listeners.
+    pub listeners: ListenerStats,
+    /// The store.
+    pub store: StoreStats,
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("name", &self.name)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for BrokerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokerBuilder")
+            .field("name", &self.config.name)
+            .field("listen", &self.config.listen)
+            .finish_non_exhaustive()
+    }
+}
+
+impl BrokerBuilder {
+    /// `brokerName`. Characters outside `a-zA-Z0-9._-:` become `_`. Default: a name no other broker in this
+    /// process has.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.config.name = Some(name.into());
+        self
+    }
+
+    /// Listens on a bind URI as well: `tcp://host:port?options` or `ssl://host:port?options`, where port 0
+    /// takes a free one.
+    ///
+    /// Options, with ActiveMQ's names and defaults: `maximumConnections`, `backlog`,
+    /// `transport.connectAttemptTimeout` and `wireFormat.maxInactivityDuration` (milliseconds),
+    /// `transport.useInactivityMonitor`, `transport.useKeepAlive`, `transport.tcpNoDelay`,
+    /// `needClientAuth` and `wantClientAuth`, `wireFormat.maxFrameSize` (bytes) and the other options of the
+    /// wire format. Any other is refused.
+    pub fn listen(mut self, uri: impl Into<String>) -> Self {
+        self.config.listen.push(uri.into());
+        self
+    }
+
+    /// Keeps persistent messages in memory only: they are gone when the broker is. This is the default.
+    pub fn memory(mut self) -> Self {
+        self.config.storage = Storage::Memory;
+        self
+    }
+
+    /// Keeps persistent messages in a journal in this directory, which is made if it is not there.
+    pub fn data_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.config.storage = Storage::Journal(directory.into());
+        self
+    }
+
+    /// Keeps persistent messages in a store that is open already, and begins with what it held.
+    pub fn store(mut self, store: Arc<dyn Store>, recovered: Recovered) -> Self {
+        self.config.storage = Storage::Open(store, recovered);
+        self
+    }
+
+    /// Lets a user in. Once there is one, nobody else is let in.
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        self.config.users.add(name, password);
+        self
+    }
+
+    /// What `ssl://` listeners present: a certificate chain, its own certificate first, and the key, both PEM.
+    /// With the authorities of client certificates, also PEM, `needClientAuth` and `wantClientAuth` can be
+    /// used.
+    pub fn tls(
+        mut self,
+        chain: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+        client_ca: Option<Vec<u8>>,
+    ) -> Self {
+        self.config.tls = Some(TlsFiles {
+            chain: chain.into(),
+            key: key.into(),
+            client_ca,
+        });
+        self
+    }
+
+    /// `memoryUsage`: bytes of messages that live in memory only, beyond which producers wait. Default 1 GiB.
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.config.memory_limit = bytes;
+        self
+    }
+
+    /// Bytes of stored messages that are kept in memory as well; beyond it they are read back when a
+    /// consumer's turn comes. Default 64 MiB.
+    pub fn resident_limit(mut self, bytes: usize) -> Self {
+        self.config.resident_limit = bytes;
+        self
+    }
+
+    /// Opens the store, listens, and serves on the current tokio runtime.
+    ///
+    /// Cancel safe: a future that is dropped leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerError::is_config`] for what cannot be, by name; [`BrokerError::is_address_in_use`] for a port
+    /// or name that is taken; [`BrokerError::is_locked`] and [`BrokerError::is_damaged`] for a store that
+    /// does not open; [`BrokerError::is_io`] for what the system refused.
+    pub async fn start(self) -> Result<Broker, BrokerError> {
+        let runtime = Handle::try_current()
+            .map_err(|_| BrokerError::config("a broker needs a tokio runtime to run on"))?;
+        let config = self.config;
+        let name: Arc<str> = match &config.name {
+            Some(name) if name.is_empty() => return Err(BrokerError::config("a broker's name is not empty")),
+            Some(name) => broker_name(name).into(),
+            None => unique_name().into(),
+        };
+        let listen = config
+            .listen
+            .iter()
+            .map(|uri| ListenUri::parse(uri))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| BrokerError::config(error.to_string()))?;
+        let tls = config
+            .tls
+            .as_ref()
+            .map(|files| Tls::from_pem(&files.chain, &files.key, files.client_ca.as_deref()))
+            .transpose()
+            .map_err(BrokerError::config)?;
+
+        let (store, recovered, stored) = open(config.storage).await?;
+        let store = CloseOnDrop::new(store);
+        let mut listeners = Vec::new();
+        for (uri, text) in listen.into_iter().zip(&config.listen) {
+            let listener = Listener::bind(uri, tls.as_ref())
+                .await
+                .map_err(|error| match error {
+                    BindError::Config(why) => BrokerError::config(format!("cannot listen on {text}: {why}")),
+                    BindError::Io(error) => BrokerError::io(format_args!("cannot listen on {text}"), &error),
+                })?;
+            listeners.push(listener);
+        }
+        if config.users.anonymous() {
+            for listener in listeners.iter().filter(|listener| listener.address().is_public()) {
+                warn!(
+                    "everybody who reaches {} may connect: there are no users",
+                    listener.address()
+                );
+            }
+        }
+        let addresses: Vec<_> = listeners
+            .iter()
+            .map(|listener| listener.address().to_string())
+            .collect();
+        let broker_url = listeners.first().map_or_else(
+            || format!("vm://{name}"),
+            |listener| match listener.address() {
+                address if address.is_unspecified() => address.with_host(&host_name()),
+                address => address.to_string(),
+            },
+        );
+
+        let core = Core::new(
+            CoreConfig {
+                broker_name: name.clone(),
+                broker_id: broker_id(),
+                broker_url: broker_url.into(),
+                stored,
+                resident_limit: config.resident_limit,
+                memory_limit: config.memory_limit,
+            },
+            recovered,
+        );
+        // From here on nothing fails.
+        let (driver, completions) = Driver::new(core, store.keep());
+        let (stop, stopping) = watch::channel(false);
+        let stop = Arc::new(stop);
+        let server = Arc::new(Server {
+            driver: driver.clone(),
+            users: config.users,
+            counters: Counters::default(),
+            stop: stopping,
+        });
+        let background = vec![
+            runtime.spawn(driver.clone().run(completions)),
+            runtime.spawn(stop_on_failure(driver, stop.clone())),
+        ];
+        let listeners = listeners
+            .into_iter()
+            .map(|listener| runtime.spawn(listener.run(server.clone())))
+            .collect();
+        info!(broker = &*name, ?addresses, "started");
+        Ok(Broker {
+            name,
+            addresses,
+            server,
+            stop,
+            listeners,
+            background,
+            stopped: false,
+        })
+    }
+}
+
+/// A broker that cannot store keeps no promise: its clients go elsewhere.
+async fn stop_on_failure(driver: Arc<Driver>, stop: Arc<watch::Sender<bool>>) {
+    let failure = driver.failed().await;
+    stop.send_replace(true);
+    driver.close_connections(&format!("the store failed: {failure}"));
+}
+
+impl Broker {
+    /// A broker to be configured. By default it keeps everything in memory and is reached at `vm://NAME`
+    /// only.
+    pub fn builder() -> BrokerBuilder {
+        BrokerBuilder {
+            config: Config::default(),
+        }
+    }
+
+    /// `brokerName`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The URIs it is reached at, in the order its listeners were given, with the real ports.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// The first of its [`addresses`](Self::addresses).
+    pub fn uri(&self) -> &str {
+        self.addresses.first().map_or("", String::as_str)
+    }
+
+    /// What it counts, now.
+    pub fn stats(&self) -> BrokerStats {
+        BrokerStats {
+            core: self.server.driver.stats(),
+            listeners: self.server.counters.stats(),
+            store: self.server.driver.store().stats(),
+        }
+    }
+
+    /// How many messages wait on a queue; none if there is no such queue.
+    pub fn queue_depth(&self, name: &str) -> Option<usize> {
+        self.server.driver.queue_depth(&Destination::queue(name))
+    }
+
+    /// Waits until the broker fails: its store took something no more. It has closed its connections then,
+    /// so that clients go elsewhere, and only [`stop`](Self::stop) is left to do. Cancel safe.
+    pub async fn failed(&self) -> BrokerError {
+        let failure = self.server.driver.failed().await;
+        BrokerError::store("the broker failed", &failure)
+    }
+
+    /// Stops in order: takes no more connections and commands, answers what it was asked, closes the
+    /// connections and then the store.
+    ///
+    /// Takes milliseconds, and at most some seconds when the disk or a client is slow. If the future is
+    /// dropped, the rest is done as if the broker was dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerError::is_io`] if the store could not be closed in order.
+    pub async fn stop(mut self) -> Result<(), BrokerError> {
+        let driver = self.server.driver.clone();
+        self.stop.send_replace(true);
+        driver.drain();
+        if timeout(DRAIN, driver.barrier()).await.is_err() {
+            warn!(
+                broker = &*self.name,
+                "the store is slow: some requests are not answered"
+            );
+        }
+        driver.close_connections("the broker stops");
+        let ended = timeout(CLOSE, async {
+            for listener in &mut self.listeners {
+                // A listener that panicked has ended, too.
+                let _ = listener.await;
+            }
+        });
+        if ended.await.is_err() {
+            warn!(broker = &*self.name, "not all connections ended in time");
+        }
+        self.abort_tasks();
+        driver.shutdown();
+        let store = driver.store().clone();
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        self.stopped = true;
+        match closed {
+            Ok(Ok(())) => {
+                info!(broker = &*self.name, "stopped");
+                Ok(())
+            }
+            Ok(Err(failure)) => Err(BrokerError::store("the store was not closed in order", &failure)),
+            Err(panic) => Err(BrokerError::config(panic.to_string())),
+        }
+    }
+
+    fn abort_tasks(&self) {
+        for task in self.listeners.iter().chain(&self.background) {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if self.stopped {
+            return;
+        }
+        self.stop.send_replace(true);
+        self.abort_tasks();
+        self.server.driver.shutdown();
+        if let Err(failure) = self.server.driver.store().close() {
+            error!(
+                broker = &*self.name,
+                "the store was not closed in order: {failure}"
+            );
+        }
+    }
+}
+
+/// Closes a store that was opened for a broker that then does not start.
+struct CloseOnDrop {
+    store: Arc<dyn Store>,
+    close: bool,
+}
+
+impl CloseOnDrop {
+    fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, close: true }
+    }
+
+    fn keep(mut self) -> Arc<dyn Store> {
+        self.close = false;
+        self.store.clone()
+    }
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if self.close
+            && let Err(failure) = self.store.close()
+        {
+            error!("the store was not closed in order: {failure}");
+        }
+    }
+}
+
+/// Opens what persistent messages go to, and says whether they outlive the broker there.
+async fn open(storage: Storage) -> Result<(Arc<dyn Store>, Recovered, bool), BrokerError> {
+    match storage {
+        Storage::Open(store, recovered) => Ok((store, recovered, true)),
+        Storage::Memory => Ok((Arc::new(Nowhere), Recovered::default(), false)),
+        Storage::Journal(directory) => Err(BrokerError::config(format!(
+            "there is no journal for {}",
+            directory.display()
+        ))),
+    }
+}
+
+/// A name that no other broker of this process was given in this way.
+fn unique_name() -> String {
+    static BROKERS: AtomicU64 = AtomicU64::new(1);
+    format!("embedded-{}", BROKERS.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The name of this machine, as its clients may know it.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// An id that no other start of a broker gets.
+fn broker_id() -> BrokerId {
+    let millis = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis());
+    let random: u32 = rand::random();
+    let value = format!("ID:{}-{}-{millis}-{random}:1", host_name(), std::process::id());
+    BrokerId {
+        value: Some(value.into()),
+    }
+}

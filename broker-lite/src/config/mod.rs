@@ -1,0 +1,74 @@
+//! One configuration with one set of defaults, whoever fills it in.
+
+mod listen;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::security::Users;
+use crate::store::{Recovered, Store};
+
+pub(crate) use listen::{ClientAuth, Endpoint, ListenUri};
+
+/// Messages that live in memory only may take so much of it before producers have to wait: ActiveMQ's
+/// default for `memoryUsage`.
+const MEMORY_LIMIT: usize = 1024 * 1024 * 1024;
+
+/// Bodies of stored messages that are kept in memory as well, so that consumers who keep up are served
+/// without reading. Enough for a long burst, little beside what a machine has.
+const RESIDENT_LIMIT: usize = 64 * 1024 * 1024;
+
+/// What a broker is built from.
+pub(crate) struct Config {
+    pub(crate) name: Option<String>,
+    pub(crate) listen: Vec<String>,
+    pub(crate) storage: Storage,
+    pub(crate) users: Users,
+    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) memory_limit: usize,
+    pub(crate) resident_limit: usize,
+}
+
+/// Where persistent messages go.
+pub(crate) enum Storage {
+    /// Nowhere: they live as long as the broker.
+    Memory,
+    /// To a journal in a directory.
+    Journal(PathBuf),
+    /// To a store that is open already.
+    Open(Arc<dyn Store>, Recovered),
+}
+
+/// The PEM texts for `ssl:` listeners.
+pub(crate) struct TlsFiles {
+    pub(crate) chain: Vec<u8>,
+    pub(crate) key: Vec<u8>,
+    pub(crate) client_ca: Option<Vec<u8>>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: None,
+            listen: Vec::new(),
+            storage: Storage::Memory,
+            users: Users::default(),
+            tls: None,
+            memory_limit: MEMORY_LIMIT,
+            resident_limit: RESIDENT_LIMIT,
+        }
+    }
+}
+
+/// A broker's name as it may stand in URIs and ids: as in ActiveMQ, any other character becomes `_`.
+pub(crate) fn broker_name(name: &str) -> String {
+    name.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':') {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect()
+}

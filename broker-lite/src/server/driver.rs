@@ -1,0 +1,391 @@
+//! How the core is driven: the one place that decides it.
+//!
+//! The core stands behind one lock. Each connection's task reads what is there, decodes it and takes the
+//! lock once for all of it: a *turn*. While it holds the lock it hands what is to be stored to the store,
+//! which only queues it, and what is to be sent to the outboxes; so both keep the order of the turns. The
+//! sleepers are woken after the lock is released, and each connection encodes and writes on its own task.
+//!
+//! What becomes durable is told on a thread of the store: replies go from there straight to the outbox.
+//! What the core itself waits for must not come back inside the turn that asked for it (a store may answer
+//! while it is asked), so it goes through a channel to the driver's own task, which also keeps the time.
+//!
+//! Lock order: the core, then an outbox.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use openwire_client::wire::{Command, Destination, ExceptionResponse, Message, Throwable};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tracing::{debug, error};
+
+use super::outbox::Outbox;
+use crate::core::{ConnectionKey, Core, Effect, Effects, Stats, StoreToken, Then};
+use crate::store::{Batch, MessageKey, Store, StoreError};
+
+/// How many completions are handed to the core in one turn, so that others get theirs.
+const COMPLETIONS_PER_TURN: usize = 256;
+
+/// The timer looks at the clock at least this often, because the wall clock can be set.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+/// Drives the core. See the module.
+pub(crate) struct Driver {
+    turn: Mutex<Turn>,
+    store: Arc<dyn Store>,
+    answers: Answers,
+    /// The core wants its tick sooner than the timer is set for.
+    sooner: Notify,
+}
+
+/// What the lock protects.
+struct Turn {
+    core: Core,
+    effects: Effects,
+    outboxes: FxHashMap<ConnectionKey, Arc<Outbox>>,
+    /// What the timer is set for.
+    alarm: Option<i64>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Running,
+    /// No connection is taken any more.
+    Draining,
+    /// The core was shut down.
+    Stopped,
+}
+
+/// What [`Effect::Load`] gave.
+type Bodies = Result<Vec<(MessageKey, Option<Arc<Message>>)>, StoreError>;
+
+/// Something the core, or whoever stops it, waits for.
+pub(crate) enum Completion {
+    Stored(StoreToken, Result<(), StoreError>),
+    Loaded(Bodies),
+    Barrier(oneshot::Sender<()>),
+}
+
+/// Where the store's answers go.
+#[derive(Clone)]
+struct Answers {
+    completions: mpsc::UnboundedSender<Completion>,
+    /// The first failure of the store, after which it takes nothing more.
+    failure: Arc<watch::Sender<Option<StoreError>>>,
+}
+
+/// What waits for a batch.
+enum Waiting {
+    Reply(Arc<Outbox>, Command),
+    Core(StoreToken),
+}
+
+impl Driver {
+    /// A driver, and what [`run`](Self::run) needs.
+    pub(crate) fn new(core: Core, store: Arc<dyn Store>) -> (Arc<Self>, mpsc::UnboundedReceiver<Completion>) {
+        // Unbounded, because a store must not block. What goes through is bounded by what the core waits
+        // for, and that by the store's backlog, which stops the connections.
+        let (completions, receiver) = mpsc::unbounded_channel();
+        let driver = Arc::new(Self {
+            turn: Mutex::new(Turn {
+                core,
+                effects: Effects::new(),
+                outboxes: FxHashMap::default(),
+                alarm: None,
+                stage: Stage::Running,
+            }),
+            store,
+            answers: Answers {
+                completions,
+                failure: Arc::new(watch::Sender::new(None)),
+            },
+            sooner: Notify::new(),
+        });
+        (driver, receiver)
+    }
+
+    /// The store that is written to.
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// A connection begins; none if the broker stops. Report the key with [`lost`](Self::lost) when it ends.
+    pub(crate) fn open(&self, peer: &str, outbox: &Arc<Outbox>) -> Option<ConnectionKey> {
+        self.turn(|turn, _| {
+            if turn.stage != Stage::Running {
+                return None;
+            }
+            let key = turn.core.open(peer, &mut turn.effects);
+            turn.outboxes.insert(key, outbox.clone());
+            Some(key)
+        })?
+    }
+
+    /// Takes one turn over a connection's commands and empties `commands`.
+    pub(crate) fn handle(&self, from: ConnectionKey, commands: &mut Vec<Command>) {
+        self.turn(|turn, now| {
+            for command in commands.drain(..) {
+                turn.core.handle(now, from, command, &mut turn.effects);
+            }
+        });
+        // After the core was shut down they go nowhere.
+        commands.clear();
+    }
+
+    /// A connection has ended.
+    pub(crate) fn lost(&self, key: ConnectionKey) {
+        self.turn(|turn, now| {
+            turn.outboxes.remove(&key);
+            turn.core.lost(now, key, &mut turn.effects);
+        });
+    }
+
+    /// Waits until the store fails: what the broker promised to keep it no longer can.
+    pub(crate) async fn failed(&self) -> StoreError {
+        let mut failure = self.answers.failure.subscribe();
+        match failure.wait_for(Option::is_some).await {
+            Ok(first) => first.clone().unwrap_or(StoreError::Closed),
+            // This driver holds the other end.
+            Err(_) => StoreError::Closed,
+        }
+    }
+
+    /// What the core counts.
+    pub(crate) fn stats(&self) -> Stats {
+        self.turn.lock().core.stats()
+    }
+
+    /// How many messages wait on a queue.
+    pub(crate) fn queue_depth(&self, queue: &Destination) -> Option<usize> {
+        self.turn.lock().core.queue_depth(queue)
+    }
+
+    /// No connection is taken any more, and those there are read no more.
+    pub(crate) fn drain(&self) {
+        self.each_outbox(Stage::Draining, Outbox::drain);
+    }
+
+    /// All connections end once what was sent to them is written.
+    pub(crate) fn close_connections(&self, reason: &str) {
+        self.each_outbox(Stage::Draining, |outbox| outbox.close(reason));
+    }
+
+    fn each_outbox(&self, stage: Stage, tell: impl Fn(&Outbox) -> Option<Waker>) {
+        let mut sleepers = Vec::new();
+        self.turn(|turn, _| {
+            turn.stage = stage;
+            sleepers.extend(turn.outboxes.values().filter_map(|outbox| tell(outbox)));
+        });
+        sleepers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until everything stored so far is durable, and what follows from that is in the outboxes.
+    pub(crate) async fn barrier(&self) {
+        let (done, passed) = oneshot::channel();
+        let answers = self.answers.clone();
+        self.store.append(
+            Batch::default(),
+            Box::new(move |_| answers.complete(Completion::Barrier(done))),
+        );
+        // An error means that the driver's task has ended: nothing can follow any more.
+        let _ = passed.await;
+    }
+
+    /// Shuts the core down; the driver does nothing from here on. Safe to call again.
+    pub(crate) fn shutdown(&self) {
+        self.turn(|turn, now| {
+            for key in turn.outboxes.drain().map(|(key, _)| key) {
+                turn.core.lost(now, key, &mut turn.effects);
+            }
+            turn.core.shutdown(now, &mut turn.effects);
+            turn.stage = Stage::Stopped;
+        });
+    }
+
+    /// One turn of the core: `work` under the lock, then its effects; `None` once the core was shut down.
+    fn turn<R>(&self, work: impl FnOnce(&mut Turn, i64) -> R) -> Option<R> {
+        let mut sleepers = Vec::new();
+        let (result, sooner) = {
+            let mut turn = self.turn.lock();
+            if turn.stage == Stage::Stopped {
+                return None;
+            }
+            let result = work(&mut turn, now());
+            turn.apply(&*self.store, &self.answers, &mut sleepers);
+            let deadline = turn.core.next_deadline();
+            let sooner = match (deadline, turn.alarm) {
+                (Some(deadline), Some(alarm)) => deadline < alarm,
+                (deadline, alarm) => deadline.is_some() && alarm.is_none(),
+            };
+            if sooner {
+                turn.alarm = deadline;
+            }
+            (result, sooner)
+        };
+        sleepers.into_iter().for_each(Waker::wake);
+        if sooner {
+            self.sooner.notify_one();
+        }
+        Some(result)
+    }
+
+    /// The driver's own task: hands completions and time to the core. Ends when it is aborted.
+    pub(crate) async fn run(self: Arc<Self>, mut completions: mpsc::UnboundedReceiver<Completion>) {
+        let mut batch = Vec::new();
+        loop {
+            let alarm = self.set_alarm();
+            tokio::select! {
+                _ = completions.recv_many(&mut batch, COMPLETIONS_PER_TURN) => self.complete(&mut batch),
+                () = self.sooner.notified() => {}
+                () = tokio::time::sleep(alarm) => self.tick(),
+            }
+        }
+    }
+
+    /// Sets the timer: how long to sleep.
+    fn set_alarm(&self) -> Duration {
+        let mut turn = self.turn.lock();
+        turn.alarm = turn.core.next_deadline();
+        match turn.alarm {
+            // Rounded up to the timer's grain, so that it never wakes too early over and over.
+            Some(alarm) => {
+                Duration::from_millis(alarm.saturating_sub(now()).max(1) as u64).min(LONGEST_SLEEP)
+            }
+            None => LONGEST_SLEEP,
+        }
+    }
+
+    fn tick(&self) {
+        self.turn(|turn, now| {
+            if turn.core.next_deadline().is_some_and(|deadline| deadline <= now) {
+                turn.core.tick(now, &mut turn.effects);
+            }
+        });
+    }
+
+    fn complete(&self, batch: &mut Vec<Completion>) {
+        let mut passed = Vec::new();
+        self.turn(|turn, now| {
+            for completion in batch.drain(..) {
+                match completion {
+                    Completion::Stored(token, result) => {
+                        turn.core.stored(now, token, result, &mut turn.effects);
+                    }
+                    Completion::Loaded(result) => turn.core.loaded(now, result, &mut turn.effects),
+                    Completion::Barrier(done) => passed.push(done),
+                }
+            }
+        });
+        batch.clear();
+        for done in passed {
+            // Whoever waited may have given up.
+            let _ = done.send(());
+        }
+    }
+}
+
+impl Turn {
+    /// Does what the core asked for, in order.
+    fn apply(&mut self, store: &dyn Store, answers: &Answers, sleepers: &mut Vec<Waker>) {
+        for effect in self.effects.drain() {
+            let sleeper = match effect {
+                Effect::Send { to, command } => {
+                    self.outboxes.get(&to).and_then(|outbox| outbox.push(command))
+                }
+                Effect::Store { batch, then } => {
+                    let waiting = then
+                        .into_iter()
+                        .filter_map(|then| match then {
+                            // A client that has gone needs no reply.
+                            Then::Reply { to, response } => {
+                                let outbox = self.outboxes.get(&to)?;
+                                Some(Waiting::Reply(outbox.clone(), response))
+                            }
+                            Then::Tell(token) => Some(Waiting::Core(token)),
+                        })
+                        .collect();
+                    let answers = answers.clone();
+                    store.append(batch, Box::new(move |result| answers.stored(waiting, result)));
+                    None
+                }
+                Effect::Load { keys } => {
+                    let answers = answers.clone();
+                    store.load(
+                        keys,
+                        Box::new(move |result| answers.complete(Completion::Loaded(result))),
+                    );
+                    None
+                }
+                Effect::Close { connection, reason } => self
+                    .outboxes
+                    .get(&connection)
+                    .and_then(|outbox| outbox.close(reason)),
+                Effect::Pause { connection } => self
+                    .outboxes
+                    .get(&connection)
+                    .and_then(|outbox| outbox.pause(true)),
+                Effect::Resume { connection } => self
+                    .outboxes
+                    .get(&connection)
+                    .and_then(|outbox| outbox.pause(false)),
+            };
+            sleepers.extend(sleeper);
+        }
+    }
+}
+
+impl Answers {
+    fn complete(&self, completion: Completion) {
+        // The receiver is gone only when the broker has stopped.
+        let _ = self.completions.send(completion);
+    }
+
+    /// A batch is durable, or never will be. Runs on a thread of the store, or inside `append`.
+    fn stored(&self, waiting: Vec<Waiting>, result: Result<(), StoreError>) {
+        if let Err(failure) = &result {
+            self.failure.send_if_modified(|first| {
+                if first.is_none() {
+                    error!("nothing more can be stored: {failure}");
+                    *first = Some(failure.clone());
+                    return true;
+                }
+                debug!("not stored: {failure}");
+                false
+            });
+        }
+        for waiting in waiting {
+            match waiting {
+                Waiting::Reply(outbox, response) => {
+                    let command = match &result {
+                        Ok(()) => response,
+                        Err(failure) => not_stored(&response, failure),
+                    };
+                    if let Some(sleeper) = outbox.push(command) {
+                        sleeper.wake();
+                    }
+                }
+                Waiting::Core(token) => self.complete(Completion::Stored(token, result.clone())),
+            }
+        }
+    }
+}
+
+/// The answer to a request whose changes could not be stored.
+fn not_stored(response: &Command, failure: &StoreError) -> Command {
+    Box::new(ExceptionResponse {
+        correlation_id: response.correlation_id().unwrap_or_default(),
+        exception: Some(Throwable::new("java.io.IOException", failure.to_string())),
+        ..ExceptionResponse::default()
+    })
+    .into()
+}
+
+/// The time the core is given: milliseconds since 1970.
+fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64)
+}

@@ -1,0 +1,297 @@
+//! Listening: bind, accept, limits, and the way of a connection up to its first frame.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, error, warn};
+
+use super::connection::{Keeping, serve};
+use super::{Server, Tls, count};
+use crate::config::{Endpoint, ListenUri};
+use crate::protocol::openwire::{HandshakeError, handshake};
+
+/// The pauses after the system could not hand over a connection, doubling from the first to the last: the
+/// cause, such as too many open files, passes when others close.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A bound listener.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    settings: Arc<ListenUri>,
+    address: Address,
+}
+
+/// Where a listener can be reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Address {
+    scheme: &'static str,
+    socket: SocketAddr,
+}
+
+impl Address {
+    /// Anybody who reaches this machine reaches the listener.
+    pub(crate) fn is_public(&self) -> bool {
+        !self.socket.ip().is_loopback()
+    }
+
+    /// It listens on all addresses of this machine.
+    pub(crate) fn is_unspecified(&self) -> bool {
+        self.socket.ip().is_unspecified()
+    }
+
+    /// The URI with another host.
+    pub(crate) fn with_host(&self, host: &str) -> String {
+        format!("{}://{host}:{}", self.scheme, self.socket.port())
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.socket)
+    }
+}
+
+/// Why a listener cannot be.
+#[derive(Debug)]
+pub(crate) enum BindError {
+    Config(String),
+    Io(io::Error),
+}
+
+impl Listener {
+    /// Binds the endpoint of a URI.
+    pub(crate) async fn bind(settings: ListenUri, tls: Option<&Tls>) -> Result<Self, BindError> {
+        let (scheme, host, port, tls) = match &settings.endpoint {
+            Endpoint::Tcp { host, port } => ("tcp", host, *port, None),
+            Endpoint::Tls {
+                host,
+                port,
+                client_auth,
+            } => {
+                let identity =
+                    tls.ok_or_else(|| BindError::Config("ssl:// needs a certificate and a key".to_owned()))?;
+                let config = identity.server_config(*client_auth).map_err(BindError::Config)?;
+                ("ssl", host, *port, Some(config))
+            }
+            Endpoint::Vm { .. } => return Err(BindError::Config("vm:// has no socket".to_owned())),
+        };
+        let socket = bind(host, port, settings.backlog).await.map_err(BindError::Io)?;
+        let address = Address {
+            scheme,
+            socket: socket.local_addr().map_err(BindError::Io)?,
+        };
+        Ok(Self {
+            socket,
+            tls,
+            settings: Arc::new(settings),
+            address,
+        })
+    }
+
+    /// Where it can be reached.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Accepts connections until the broker stops; then gives the port back and waits for the connections
+    /// to end.
+    pub(crate) async fn run(self, server: Arc<Server>) {
+        let mut stop = server.stop.clone();
+        let mut connections = JoinSet::new();
+        let mut pause = FIRST_PAUSE;
+        let mut full = false;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => break,
+                Some(ended) = connections.join_next() => {
+                    report(ended);
+                    full = false;
+                    continue;
+                }
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    pause = FIRST_PAUSE;
+                    count(&server.counters.accepted);
+                    if connections.len() >= self.settings.maximum_connections {
+                        count(&server.counters.over_limit);
+                        if !std::mem::replace(&mut full, true) {
+                            warn!(
+                                listener = %self.address,
+                                "closing {peer}: maximumConnections={} is reached",
+                                self.settings.maximum_connections
+                            );
+                        }
+                        continue;
+                    }
+                    connections.spawn(connect(
+                        server.clone(),
+                        stream,
+                        peer,
+                        self.tls.clone(),
+                        self.settings.clone(),
+                    ));
+                }
+                Err(failure) => {
+                    count(&server.counters.failed_accepts);
+                    if pause == FIRST_PAUSE {
+                        warn!(listener = %self.address, "cannot accept connections now: {failure}");
+                    }
+                    tokio::select! {
+                        () = sleep(pause) => {}
+                        _ = stop.wait_for(|stop| *stop) => break,
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+        drop(self.socket);
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    }
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(failure) = ended
+        && failure.is_panic()
+    {
+        error!("a connection's task failed: {failure}");
+    }
+}
+
+async fn bind(host: &str, port: u16, backlog: u32) -> io::Result<TcpListener> {
+    let mut addresses: Vec<_> = lookup_host((host, port)).await?.collect();
+    // As Java has it: `localhost` is 127.0.0.1 where there are both.
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
+    for address in addresses {
+        match bind_address(address, backlog) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn bind_address(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    // A broker that restarts must not wait for the connections of its last run.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(backlog)
+}
+
+/// Takes a new TCP connection through TLS, if there is any, to its first frame, and serves it.
+async fn connect(
+    server: Arc<Server>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+    settings: Arc<ListenUri>,
+) {
+    let deadline = Instant::now() + settings.connect_attempt_timeout;
+    // The first frames shall not wait; what was negotiated is set later, below the TLS.
+    if let Err(failure) = stream.set_nodelay(true) {
+        debug!(%peer, "TCP_NODELAY: {failure}");
+    }
+    let Some(tls) = tls else {
+        greet(
+            server,
+            stream,
+            format!("tcp://{peer}"),
+            deadline,
+            &settings,
+            |stream| Some(stream),
+        )
+        .await;
+        return;
+    };
+    let mut stop = server.stop.clone();
+    let accepted = tokio::select! {
+        accepted = timeout_at(deadline, TlsAcceptor::from(tls).accept(stream)) => accepted,
+        _ = stop.wait_for(|stop| *stop) => return,
+    };
+    match accepted {
+        Ok(Ok(stream)) => {
+            let peer = format!("ssl://{peer}");
+            greet(server, stream, peer, deadline, &settings, |stream| {
+                Some(stream.get_ref().0)
+            })
+            .await;
+        }
+        Ok(Err(failure)) => {
+            count(&server.counters.failed_handshakes);
+            debug!(%peer, "no TLS: {failure}");
+        }
+        Err(_) => {
+            count(&server.counters.failed_handshakes);
+            debug!(%peer, "no TLS within {:?}", settings.connect_attempt_timeout);
+        }
+    }
+}
+
+/// Agrees on a wire format with a client, within the time it has, and serves it.
+async fn greet<S>(
+    server: Arc<Server>,
+    mut stream: S,
+    peer: String,
+    deadline: Instant,
+    settings: &ListenUri,
+    tcp: impl Fn(&S) -> Option<&TcpStream>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut stop = server.stop.clone();
+    let greeted = tokio::select! {
+        greeted = timeout_at(deadline, handshake(&mut stream, &settings.wire)) => greeted,
+        _ = stop.wait_for(|stop| *stop) => return,
+    };
+    let (format, input) = match greeted {
+        Ok(Ok(agreed)) => agreed,
+        Ok(Err(HandshakeError::Silent)) => {
+            debug!(peer, "closed before its first frame");
+            return;
+        }
+        Ok(Err(failure)) => {
+            count(&server.counters.failed_handshakes);
+            debug!(peer, "no OpenWire: {failure}");
+            return;
+        }
+        Err(_) => {
+            count(&server.counters.failed_handshakes);
+            debug!(
+                peer,
+                "no first frame within {:?}", settings.connect_attempt_timeout
+            );
+            return;
+        }
+    };
+    if let Some(tcp) = tcp(&stream)
+        && let Err(failure) = tcp.set_nodelay(settings.tcp_no_delay.unwrap_or(format.tcp_no_delay))
+    {
+        debug!(peer, "TCP_NODELAY: {failure}");
+    }
+    let keeping = Keeping {
+        inactivity_monitor: settings.inactivity_monitor,
+        keep_alive: settings.keep_alive,
+    };
+    serve(stream, server, &peer, format, input, keeping).await;
+}
