@@ -309,7 +309,13 @@ fn a_body_that_inflates_past_the_limit_is_refused() {
     for kind in [MessageKind::Text, MessageKind::Bytes, MessageKind::Object] {
         let content = body::deflate(kind, &zeros).unwrap();
         assert_eq!(body::inflate(kind, &content, 1000).unwrap(), zeros);
-        let error = body::inflate(kind, &content, 999).unwrap_err();
+        let message = with_content(kind, content, true).with_inflated_limit(999);
+        let fault = match kind {
+            MessageKind::Text => message.as_text().map(drop),
+            MessageKind::Bytes => message.as_bytes().map(drop),
+            _ => message.as_object().map(drop),
+        };
+        let error = fault.unwrap_err();
         assert!(
             error.is_message_format() && error.to_string().contains("999"),
             "{error}"
