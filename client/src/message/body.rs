@@ -15,9 +15,9 @@ use crate::wire::{
     encode_mutf8, read_value, write_value,
 };
 
-/// A compressed body may inflate to this many bytes: 100 MiB, the default of ActiveMQ 6. Without a bound a
-/// few kilobytes from a peer could fill the memory.
-const MAX_INFLATED: usize = 100 * 1024 * 1024;
+/// A compressed body may inflate to this many bytes unless its consumer sets another limit: 100 MiB, what
+/// ActiveMQ 6 allows. Without a bound a few kilobytes from a peer could fill the memory.
+pub(super) const MAX_INFLATED: usize = 100 * 1024 * 1024;
 
 /// A decoded body, or one to be encoded.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,10 +31,10 @@ pub(super) enum Body {
 }
 
 impl Body {
-    /// Decodes the content of a message by its kind.
-    pub(super) fn decode(message: &wire::Message) -> Result<Self> {
+    /// Decodes the content of a message by its kind. A compressed one inflates to `limit` bytes at most.
+    pub(super) fn decode(message: &wire::Message, limit: usize) -> Result<Self> {
         let content = match &message.content {
-            Some(content) if message.compressed => Some(inflate(message.kind, content, MAX_INFLATED)?),
+            Some(content) if message.compressed => Some(inflate(message.kind, content, limit)?),
             content => content.clone(),
         };
         Ok(match message.kind {

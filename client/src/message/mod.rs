@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::wire::{self, BlobReference, MessageKind, Value, ValueMap, WireError};
 
 pub(crate) use acknowledge::Acknowledger;
-use body::Body;
+use body::{Body, MAX_INFLATED};
 pub use bytes::{BytesReader, BytesWriter};
 pub use header::{DEFAULT_PRIORITY, DeliveryMode};
 pub use stream::StreamReader;
@@ -57,6 +57,8 @@ pub struct Message {
     properties: OnceLock<Arc<ValueMap>>,
     /// The body, in the same relation to `wire.content`.
     body: OnceLock<Body>,
+    /// How many bytes a compressed body may inflate to.
+    inflated_limit: usize,
     acknowledger: Option<Arc<dyn Acknowledger>>,
 }
 
@@ -88,17 +90,12 @@ impl Message {
     /// A message of a kind, with an empty body: a text message whose text is null, an object message whose
     /// object is null, a map without entries (`Session.createTextMessage()` and its kin).
     pub fn empty(kind: MessageKind) -> Self {
-        Self {
-            wire: Arc::new(wire::Message {
-                kind,
-                persistent: true,
-                priority: DEFAULT_PRIORITY,
-                ..wire::Message::default()
-            }),
-            properties: OnceLock::new(),
-            body: OnceLock::new(),
-            acknowledger: None,
-        }
+        Self::from_wire(Arc::new(wire::Message {
+            kind,
+            persistent: true,
+            priority: DEFAULT_PRIORITY,
+            ..wire::Message::default()
+        }))
     }
 
     /// A text message (`Session.createTextMessage(String)`).
@@ -322,7 +319,6 @@ impl Message {
     /// Empties the body; the message stays of its kind (`clearBody`).
     pub fn clear_body(&mut self) {
         self.replace_body(self.wire.kind, Body::None);
-        self.body = OnceLock::new();
     }
 
     fn replace_body(&mut self, kind: MessageKind, body: Body) {
@@ -346,7 +342,7 @@ impl Message {
         if let Some(body) = self.body.get() {
             return Ok(body);
         }
-        let body = Body::decode(&self.wire)?;
+        let body = Body::decode(&self.wire, self.inflated_limit)?;
         Ok(self.body.get_or_init(|| body))
     }
 }
@@ -361,7 +357,16 @@ impl Message {
             wire,
             properties: OnceLock::new(),
             body: OnceLock::new(),
+            inflated_limit: MAX_INFLATED,
             acknowledger: None,
+        }
+    }
+
+    /// The message with another limit than [`MAX_INFLATED`] for its body (`jms.maxInflatedDataSizeRatio`).
+    pub(crate) fn with_inflated_limit(self, bytes: usize) -> Self {
+        Self {
+            inflated_limit: bytes,
+            ..self
         }
     }
 
