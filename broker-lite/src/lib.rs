@@ -3,6 +3,7 @@
 //! [`Broker::builder`] is the front door.
 
 mod broker;
+pub mod cli;
 mod config;
 pub mod core;
 mod error;

@@ -1,2 +1,7 @@
 //! The `broker-lite` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    broker_lite::cli::main()
+}

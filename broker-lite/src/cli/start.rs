@@ -1,0 +1,203 @@
+//! `broker-lite start`: a broker in a process of its own.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::info;
+
+use super::{Common, log};
+use crate::{Broker, BrokerBuilder};
+
+/// Where a broker listens that is not told.
+const DEFAULT_LISTEN: &str = "tcp://127.0.0.1:61616";
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The broker's name, brokerName in ActiveMQ
+    #[arg(long, default_value = "localhost")]
+    name: String,
+
+    /// Where to listen; can be given more than once: tcp://HOST:PORT, ssl://HOST:PORT, with ActiveMQ's options;
+    /// port 0 takes a free one
+    #[arg(long, value_name = "URI", default_value = DEFAULT_LISTEN)]
+    listen: Vec<String>,
+
+    /// The directory of the journal that keeps persistent messages
+    #[arg(long, value_name = "DIR", default_value = "data", conflicts_with = "memory")]
+    data: PathBuf,
+
+    /// Keep persistent messages in memory only
+    #[arg(long)]
+    memory: bool,
+
+    /// Let this user in; can be given more than once. Without any user everybody is let in
+    #[arg(long, value_name = "NAME:PASSWORD")]
+    user: Vec<User>,
+
+    /// The certificate chain for ssl:// (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The key for ssl:// (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// The authorities that client certificates are checked by (PEM), for needClientAuth and wantClientAuth
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_ca: Option<PathBuf>,
+
+    /// Write the addresses listened on to this file, one a line, once they are known
+    #[arg(long, value_name = "FILE")]
+    ports_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// `NAME:PASSWORD`; any text is taken here, so that an error does not show it.
+#[derive(Clone)]
+struct User(String);
+
+impl From<&str> for User {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+pub(super) fn run(options: Options) -> Result<(), String> {
+    log::init(&options.common.log)?;
+    let broker = configure(&options)?;
+    // One thread runs all connections, another one writes the journal: measured, more threads cost more in
+    // wake-ups and in waiting for the core than they bring.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    let result = runtime.block_on(serve(broker, options.ports_file.as_deref()));
+    // A journal that is still being opened is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+fn configure(options: &Options) -> Result<BrokerBuilder, String> {
+    let mut broker = Broker::builder().name(&options.name);
+    for uri in &options.listen {
+        broker = broker.listen(uri);
+    }
+    broker = if options.memory {
+        broker.memory()
+    } else {
+        broker.data_dir(&options.data)
+    };
+    for user in &options.user {
+        let (name, password) = user
+            .0
+            .split_once(':')
+            .ok_or("--user takes NAME:PASSWORD, and one of them has no colon")?;
+        broker = broker.user(name, password);
+    }
+    if let (Some(chain), Some(key)) = (&options.tls_cert, &options.tls_key) {
+        let client_ca = options.tls_ca.as_deref().map(read).transpose()?;
+        broker = broker.tls(read(chain)?, read(key)?, client_ca);
+    }
+    Ok(broker)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+async fn serve(builder: BrokerBuilder, ports_file: Option<&Path>) -> Result<(), String> {
+    // Before the broker is ready, so that no signal to a ready broker is missed.
+    let mut stop = Stop::new().map_err(|error| format!("no signals: {error}"))?;
+    if let Some(path) = ports_file {
+        // Nobody shall take the addresses of an earlier run for these.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(format!("{}: {error}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    let broker = tokio::select! {
+        started = builder.start() => started.map_err(|error| error.to_string())?,
+        signal = stop.wait() => {
+            info!("{signal} while starting");
+            return Ok(());
+        }
+    };
+    if let Some(path) = ports_file {
+        write_ports(path, broker.addresses()).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    // Whoever closed our stdout does not want to know.
+    let _ = announce(broker.addresses());
+
+    tokio::select! {
+        signal = stop.wait() => info!("{signal}: stopping"),
+        failure = broker.failed() => {
+            // What failed is the reason to end, not what then cannot be closed.
+            let _ = broker.stop().await;
+            return Err(failure.to_string());
+        }
+    }
+    tokio::select! {
+        stopped = broker.stop() => stopped.map_err(|error| error.to_string()),
+        signal = stop.wait() => Err(format!("{signal} again: not waiting any longer")),
+    }
+}
+
+fn announce(addresses: &[String]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    for address in addresses {
+        writeln!(stdout, "listening on {address}")?;
+    }
+    writeln!(stdout, "ready")?;
+    stdout.flush()
+}
+
+/// Writes the addresses so that whoever sees the file sees all of it.
+fn write_ports(path: &Path, addresses: &[String]) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let temporary = PathBuf::from(name);
+    let mut text = addresses.join("\n");
+    text.push('\n');
+    fs::write(&temporary, text)
+        .and_then(|()| fs::rename(&temporary, path))
+        .inspect_err(|_| {
+            // It may not even be there.
+            let _ = fs::remove_file(&temporary);
+        })
+}
+
+/// The signals to stop at.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

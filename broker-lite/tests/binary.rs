@@ -1,0 +1,277 @@
+//! The binary as a person, a script or an init system sees it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Nothing takes longer unless it is broken.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+fn broker_lite(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_broker-lite"));
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// A broker in a process of its own; killed if a test fails.
+struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    addresses: Vec<String>,
+}
+
+impl Running {
+    /// Starts it and waits until it is ready.
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = broker_lite(arguments).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut running = Self {
+            child,
+            stdout,
+            addresses: Vec::new(),
+        };
+        loop {
+            let line = running.line().expect("it ended before it was ready");
+            match line.strip_prefix("listening on ") {
+                Some(address) => running.addresses.push(address.to_owned()),
+                None => {
+                    assert_eq!(line, "ready");
+                    return running;
+                }
+            }
+        }
+    }
+
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        (self.stdout.read_line(&mut line).unwrap() > 0).then(|| line.trim_end().to_owned())
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Sends a signal and waits for the end; gives the status, the rest of stdout, and stderr.
+    fn stop(mut self, signal: rustix::process::Signal) -> (Option<i32>, String, String) {
+        self.signal(signal);
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(started.elapsed() < DEADLINE, "it does not stop");
+            std::thread::yield_now();
+        };
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        let mut errors = String::new();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut errors)
+            .unwrap();
+        (status.code(), rest, errors)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already if the test went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs it to an end that is expected to come by itself.
+fn run(arguments: &[&str]) -> Output {
+    broker_lite(arguments).output().unwrap()
+}
+
+/// It failed with one line on stderr that names `what`.
+#[track_caller]
+fn fails(arguments: &[&str], what: &str) {
+    let output = run(arguments);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    assert!(
+        errors.starts_with("broker-lite: ") && errors.contains(what),
+        "{errors}"
+    );
+    assert!(output.stdout.is_empty());
+}
+
+#[track_caller]
+fn accepts(address: &str) {
+    let (_, host_port) = address.split_once("://").unwrap();
+    TcpStream::connect(host_port).unwrap();
+}
+
+#[test]
+fn it_says_where_it_listens_and_stops_in_order() {
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+        let broker = Running::start(&[
+            "--memory",
+            "--listen",
+            "tcp://127.0.0.1:0",
+            "--listen",
+            "tcp://localhost:0?maximumConnections=5",
+        ]);
+        assert_eq!(broker.addresses.len(), 2, "{:?}", broker.addresses);
+        broker.addresses.iter().for_each(|address| accepts(address));
+        let (status, rest, errors) = broker.stop(signal);
+        assert_eq!(status, Some(0), "{errors}");
+        assert_eq!(rest, "", "nothing follows the ready line");
+    }
+}
+
+#[test]
+fn clients_do_not_keep_it_from_stopping() {
+    let broker = Running::start(&["start", "--memory", "--listen", "tcp://127.0.0.1:0"]);
+    let (_, host_port) = broker.addresses[0].split_once("://").unwrap();
+    let silent = TcpStream::connect(host_port).unwrap();
+    let mut half = TcpStream::connect(host_port).unwrap();
+    half.write_all(b"\0\0\0\x40\x01Active").unwrap();
+    let started = Instant::now();
+    let (status, _, errors) = broker.stop(rustix::process::Signal::TERM);
+    assert_eq!(status, Some(0), "{errors}");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    drop((silent, half));
+}
+
+#[test]
+fn the_ports_file_holds_the_addresses() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ports");
+    fs::write(&file, "tcp://of.an.earlier.run:1\n").unwrap();
+    let broker = Running::start(&[
+        "--memory",
+        "--listen",
+        "tcp://127.0.0.1:0",
+        "--ports-file",
+        file.to_str().unwrap(),
+    ]);
+    assert_eq!(
+        fs::read_to_string(&file).unwrap(),
+        format!("{}\n", broker.addresses[0])
+    );
+    assert_eq!(
+        fs::read_dir(directory.path()).unwrap().count(),
+        1,
+        "nothing temporary is left"
+    );
+}
+
+#[test]
+fn a_ports_file_that_cannot_be_written_is_an_error() {
+    fails(
+        &[
+            "--memory",
+            "--listen",
+            "tcp://127.0.0.1:0",
+            "--log",
+            "off",
+            "--ports-file",
+            "/nowhere/at/all",
+        ],
+        "/nowhere/at/all",
+    );
+}
+
+#[test]
+fn a_taken_port_is_an_error() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("tcp://{}", taken.local_addr().unwrap());
+    fails(&["--memory", "--listen", &uri], &uri);
+}
+
+#[test]
+fn what_cannot_be_is_an_error_of_one_line() {
+    let memory = ["--memory", "--listen"];
+    for (uri, what) in [
+        ("tcp://127.0.0.1:0?bogus=1", "bogus"),
+        ("tcp://127.0.0.1", "port"),
+        ("ssl://127.0.0.1:0", "certificate"),
+    ] {
+        fails(&[&memory[..], &[uri]].concat(), what);
+    }
+    fails(&["--memory", "--log", "broker_lite=loud"], "loud");
+    fails(
+        &["--memory", "--tls-cert", "/no/chain", "--tls-key", "/no/key"],
+        "/no/chain",
+    );
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    let output = run(&["--memory", "--user", "secret-without-a-colon"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        !String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("secret-without")
+    );
+    let broker = Running::start(&[
+        "--memory",
+        "--listen",
+        "tcp://127.0.0.1:0",
+        "--log",
+        "trace",
+        "--user",
+        "system:top-secret",
+    ]);
+    let (_, _, errors) = broker.stop(rustix::process::Signal::TERM);
+    assert!(!errors.contains("top-secret"), "{errors}");
+}
+
+#[test]
+fn what_it_does_not_know_ends_with_status_2() {
+    for arguments in [
+        &["--bogus"][..],
+        &["bogus"],
+        &["--memory", "--data", "x"],
+        &["--tls-cert", "x"],
+    ] {
+        assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_public_listener_without_users_is_warned_about() {
+    let open = Running::start(&["--memory", "--listen", "tcp://0.0.0.0:0"]);
+    let (_, _, errors) = open.stop(rustix::process::Signal::TERM);
+    assert!(errors.contains("WARN") && errors.contains("0.0.0.0"), "{errors}");
+    let closed = Running::start(&["--memory", "--listen", "tcp://0.0.0.0:0", "--user", "a:b"]);
+    let (_, _, errors) = closed.stop(rustix::process::Signal::TERM);
+    assert!(!errors.contains("WARN"), "{errors}");
+}
+
+#[test]
+fn nothing_is_made_in_memory_mode() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = broker_lite(&["--memory", "--listen", "tcp://127.0.0.1:0", "--log", "off"]);
+    command.current_dir(directory.path());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    while line != "ready\n" {
+        line.clear();
+        assert!(stdout.read_line(&mut line).unwrap() > 0);
+    }
+    assert!(is_empty(directory.path()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn is_empty(directory: &Path) -> bool {
+    fs::read_dir(directory).unwrap().next().is_none()
+}
