@@ -244,10 +244,6 @@ impl From<WireError> for Error {
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        let kind = match error.kind() {
-            std::io::ErrorKind::TimedOut => ErrorKind::Timeout,
-            _ => ErrorKind::Io,
-        };
-        Self::new(kind, error.to_string()).with_source(error)
+        Self::new(crate::transport::error_kind(&error), error.to_string()).with_source(error)
     }
 }

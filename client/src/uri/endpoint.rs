@@ -92,8 +92,8 @@ pub struct SocketOptions {
     /// `connectionTimeout`: how long it may take to open the connection, TLS included. Default 30 seconds;
     /// none (0) leaves it to the operating system.
     pub connection_timeout: Option<Duration>,
-    /// `soTimeout`: how long the peer may pause in the middle of a frame or of the TLS handshake; between
-    /// frames it may be silent for as long as the inactivity monitor allows. Default none (0).
+    /// `soTimeout`: how long the peer may pause in the middle of a frame; between frames it may be silent for as
+    /// long as the inactivity monitor allows. Default none (0).
     pub so_timeout: Option<Duration>,
     /// `soWriteTimeout`: how long the peer may take nothing of what is written to it. Default none (0).
     pub so_write_timeout: Option<Duration>,
@@ -348,7 +348,7 @@ impl EndpointTls {
                 .collect()
         })?;
         java.read_with("enabledCipherSuites", &mut self.enabled_cipher_suites, |text| {
-            Ok(names(text).map(String::from).collect())
+            names(text).map(known_cipher_suite).collect()
         })
     }
 }
@@ -428,6 +428,29 @@ fn local_bind(path: &str, uri: &Uri) -> Result<LocalBind> {
 
 fn names(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|name| !name.is_empty())
+}
+
+/// The name that Java and IANA have for a cipher suite.
+#[cfg(feature = "tls")]
+pub(crate) fn cipher_suite_name(suite: &rustls::SupportedCipherSuite) -> String {
+    format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1)
+}
+
+#[cfg(feature = "tls")]
+fn known_cipher_suite(name: &str) -> Result<String, String> {
+    match rustls::crypto::ring::ALL_CIPHER_SUITES
+        .iter()
+        .any(|suite| cipher_suite_name(suite) == name)
+    {
+        true => Ok(name.into()),
+        false => Err(format!("has {name}, which is no cipher suite there is here")),
+    }
+}
+
+/// There are no endpoints with TLS to enable one for.
+#[cfg(not(feature = "tls"))]
+fn known_cipher_suite(_: &str) -> Result<String, String> {
+    Err("needs TLS".into())
 }
 
 fn buffer_size(text: &str) -> Result<Option<u32>, String> {

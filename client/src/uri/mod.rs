@@ -18,6 +18,8 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use discovery::{Agent, AgentRetry, DiscoveryUri, FanoutOptions, FanoutUri, MulticastAgent, StaticAgent};
+#[cfg(feature = "tls")]
+pub(crate) use endpoint::cipher_suite_name;
 pub use endpoint::{Endpoint, EndpointTls, LocalBind, Scheme, SocketOptions, TlsVersion, read_wire_format};
 pub use failover::{FailoverOptions, FailoverUri};
 pub use grammar::{Authority, Body, Uri};
