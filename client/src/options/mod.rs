@@ -305,3 +305,226 @@ impl OptionValue for Password {
         Ok(Self(text.into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::uri::ClientUri;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn read(options: &str) -> Result<ConnectionOptions> {
+        let options: Vec<_> = options
+            .split_whitespace()
+            .map(|option| format!("jms.{option}"))
+            .collect();
+        ClientUri::parse(&format!("tcp://h:1?{}", options.join("&"))).map(|uri| uri.options)
+    }
+
+    #[test]
+    fn no_option_is_the_default() {
+        assert_eq!(
+            ClientUri::parse("tcp://h:1").unwrap().options,
+            ConnectionOptions::default()
+        );
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        let options = read(
+            "userName=me password=secret clientID=id clientIDPrefix=c connectionIDPrefix=d useAsyncSend=true \
+             alwaysSyncSend=true sendTimeout=1 requestTimeout=2 connectResponseTimeout=3 closeTimeout=4 \
+             producerWindowSize=5 sendAcksAsync=false dispatchAsync=false useCompression=true \
+             maxInflatedDataSizeRatio=6 disableTimeStampsByDefault=true nestedMapAndListEnabled=false \
+             optimizedMessageDispatch=false optimizeAcknowledge=true optimizeAcknowledgeTimeOut=7 \
+             optimizedAckScheduledAckInterval=8 useRetroactiveConsumer=true exclusiveConsumer=true \
+             messagePrioritySupported=true consumerExpiryCheckEnabled=false transactedIndividualAck=true \
+             nonBlockingRedelivery=true watchTopicAdvisories=false warnAboutUnstartedConnectionTimeout=9 \
+             checkForDuplicates=false auditDepth=10 auditMaximumProducerNumber=11 \
+             consumerFailoverRedeliveryWaitPeriod=12 xaAckMode=2 rmIdFromConnectionId=true \
+             prefetchPolicy.queuePrefetch=13 redeliveryPolicy.maximumRedeliveries=14",
+        )
+        .unwrap();
+        assert_eq!(
+            options,
+            ConnectionOptions {
+                user_name: Some("me".into()),
+                password: Some("secret".into()),
+                client_id: Some("id".into()),
+                client_id_prefix: Some("c".into()),
+                connection_id_prefix: Some("d".into()),
+                use_async_send: true,
+                always_sync_send: true,
+                send_timeout: Some(ms(1)),
+                request_timeout: Some(ms(2)),
+                connect_response_timeout: Some(ms(3)),
+                close_timeout: ms(4),
+                producer_window_size: 5,
+                send_acks_async: false,
+                dispatch_async: false,
+                use_compression: true,
+                max_inflated_data_size_ratio: 6.0,
+                disable_time_stamps_by_default: true,
+                nested_map_and_list_enabled: false,
+                optimized_message_dispatch: false,
+                optimize_acknowledge: true,
+                optimize_acknowledge_timeout: Some(ms(7)),
+                optimized_ack_scheduled_ack_interval: Some(ms(8)),
+                use_retroactive_consumer: true,
+                exclusive_consumer: true,
+                message_priority_supported: true,
+                consumer_expiry_check_enabled: false,
+                transacted_individual_ack: true,
+                non_blocking_redelivery: true,
+                watch_topic_advisories: false,
+                warn_about_unstarted_connection_timeout: Some(ms(9)),
+                check_for_duplicates: false,
+                audit_depth: 10,
+                audit_maximum_producer_number: 11,
+                consumer_failover_redelivery_wait_period: ms(12),
+                xa_ack_mode: Some(2),
+                rm_id_from_connection_id: true,
+                prefetch_policy: PrefetchPolicy {
+                    queue_prefetch: 13,
+                    ..PrefetchPolicy::default()
+                },
+                redelivery_policy: RedeliveryPolicy {
+                    maximum_redeliveries: Some(14),
+                    ..RedeliveryPolicy::default()
+                },
+            }
+        );
+    }
+
+    #[test]
+    fn waits_have_an_end_unless_they_are_told_not_to() {
+        let options = ConnectionOptions::default();
+        assert!(options.request_timeout.is_some() && options.connect_response_timeout.is_some());
+        for endless in ["0", "infinite"] {
+            let options = read(&format!(
+                "requestTimeout={endless} connectResponseTimeout={endless} sendTimeout=0"
+            ))
+            .unwrap();
+            assert_eq!(options.request_timeout, None);
+            assert_eq!(options.connect_response_timeout, None);
+            assert_eq!(options.send_timeout, None);
+        }
+        let options = read(
+            "warnAboutUnstartedConnectionTimeout=-1 optimizeAcknowledgeTimeOut=0 xaAckMode=-1 \
+             closeTimeout=9223372036854775807",
+        )
+        .unwrap();
+        assert_eq!(options.warn_about_unstarted_connection_timeout, None);
+        assert_eq!(options.optimize_acknowledge_timeout, None);
+        assert_eq!(options.xa_ack_mode, None);
+        assert!(
+            std::time::Instant::now()
+                .checked_add(options.close_timeout)
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn what_is_unknown_or_cannot_be_honoured_is_refused_by_name() {
+        for option in [
+            "bogus=1",
+            "clientId=x",
+            "useAsyncSend=1",
+            "xaAckMode=5",
+            "maxInflatedDataSizeRatio=0.5",
+            "requestTimeout=-1",
+            "prefetchPolicy.bogus=1",
+            "prefetchPolicy.queuePrefetch=-1",
+            "redeliveryPolicy.bogus=1",
+            "redeliveryPolicy.collisionAvoidancePercent=101",
+            "redeliveryPolicy.backOffMultiplier=0",
+            "useDedicatedTaskRunner=true",
+            "copyMessageOnSend=true",
+            "trustAllPackages=true",
+            "statsEnabled=true",
+            "blobTransferPolicy.uploadUrl=x",
+        ] {
+            let error = read(option).unwrap_err();
+            let name = option.split('=').next().unwrap();
+            assert!(
+                error.is_uri() && error.to_string().contains(name),
+                "{option}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn all_prefetches_are_set_at_once_but_for_those_named() {
+        // Whatever the order, what is named counts more.
+        for options in [
+            "prefetchPolicy.all=7 prefetchPolicy.topicPrefetch=40000",
+            "prefetchPolicy.topicPrefetch=40000 prefetchPolicy.all=7",
+        ] {
+            assert_eq!(
+                read(options).unwrap().prefetch_policy,
+                PrefetchPolicy {
+                    queue_prefetch: 7,
+                    queue_browser_prefetch: 7,
+                    topic_prefetch: 32767,
+                    durable_topic_prefetch: 7,
+                    optimize_durable_topic_prefetch: 7,
+                    maximum_pending_message_limit: 0,
+                }
+            );
+        }
+        let policy = read(
+            "prefetchPolicy.queuePrefetch=1 prefetchPolicy.queueBrowserPrefetch=2 prefetchPolicy.topicPrefetch=3 \
+             prefetchPolicy.durableTopicPrefetch=4 prefetchPolicy.optimizeDurableTopicPrefetch=5 \
+             prefetchPolicy.maximumPendingMessageLimit=6",
+        )
+        .unwrap()
+        .prefetch_policy;
+        assert_eq!(
+            policy,
+            PrefetchPolicy {
+                queue_prefetch: 1,
+                queue_browser_prefetch: 2,
+                topic_prefetch: 3,
+                durable_topic_prefetch: 4,
+                optimize_durable_topic_prefetch: 5,
+                maximum_pending_message_limit: 6,
+            }
+        );
+    }
+
+    #[test]
+    fn the_redelivery_policy_is_read() {
+        let policy = read(
+            "redeliveryPolicy.maximumRedeliveries=-1 redeliveryPolicy.initialRedeliveryDelay=1 \
+             redeliveryPolicy.redeliveryDelay=2 redeliveryPolicy.useExponentialBackOff=true \
+             redeliveryPolicy.backOffMultiplier=3 redeliveryPolicy.maximumRedeliveryDelay=4 \
+             redeliveryPolicy.useCollisionAvoidance=true redeliveryPolicy.collisionAvoidancePercent=5 \
+             redeliveryPolicy.preDispatchCheck=false",
+        )
+        .unwrap()
+        .redelivery_policy;
+        assert_eq!(
+            policy,
+            RedeliveryPolicy {
+                maximum_redeliveries: None,
+                initial_redelivery_delay: ms(1),
+                redelivery_delay: ms(2),
+                use_exponential_back_off: true,
+                back_off_multiplier: 3.0,
+                maximum_redelivery_delay: Some(ms(4)),
+                use_collision_avoidance: true,
+                collision_avoidance_percent: 5,
+                pre_dispatch_check: false,
+            }
+        );
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let options = read("password=secret").unwrap();
+        assert_eq!(options.password.as_ref().map(Password::expose), Some("secret"));
+        assert!(!format!("{options:?}").contains("secret"));
+    }
+}
