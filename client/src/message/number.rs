@@ -119,7 +119,8 @@ mod tests {
             (f64::from_bits(1), "4.9E-324"),
             (f64::from_bits(3), "1.5E-323"),
             (1.0 / 3.0, "0.3333333333333333"),
-            (833984006375024.25, "8.339840063750242E14"),
+            // Half-way between two of 16 digits: the even one.
+            (f64::from_bits(0x4307_B408_4396_3382), "8.339840063750242E14"),
             (f64::NAN, "NaN"),
             (f64::INFINITY, "Infinity"),
             (f64::NEG_INFINITY, "-Infinity"),
