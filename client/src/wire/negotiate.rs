@@ -25,8 +25,8 @@ pub struct WireFormatOptions {
     pub tight_encoding_enabled: bool,
     /// `cacheEnabled`. Default true.
     pub cache_enabled: bool,
-    /// `cacheSize`, in values. Default 1024; 0 stands for 16383, and 1 to 99 are refused because they make
-    /// a Java peer hang.
+    /// `cacheSize`, in values: 100 to 32767, or 0 for 16383. Default 1024. Smaller ones are refused because
+    /// they make a Java peer hang.
     pub cache_size: i32,
     /// `sizePrefixDisabled`. Default false.
     pub size_prefix_disabled: bool,
@@ -40,7 +40,7 @@ pub struct WireFormatOptions {
     pub max_inactivity_duration_initial_delay: i64,
     /// `maxFrameSize`, in bytes. Default 104857600, what ActiveMQ's shipped configuration has.
     pub max_frame_size: i64,
-    /// `maxFrameSizeEnabled`: false switches the limit off. Default true.
+    /// `maxFrameSizeEnabled`: false switches our own limit off, the peer's still counts. Default true.
     pub max_frame_size_enabled: bool,
     /// `host`: the host that was dialled, for information.
     pub host: Option<String>,
@@ -73,8 +73,10 @@ impl WireFormatOptions {
     ///
     /// # Errors
     ///
+    /// [`WireErrorKind::Negotiation`] for a version or cache size that cannot be offered,
     /// [`WireErrorKind::TooLong`] if the host name has no encoding.
     pub fn to_info(&self) -> Result<WireFormatInfo, WireError> {
+        self.check()?;
         let mut map = ValueMap::new();
         map.insert("TightEncodingEnabled", self.tight_encoding_enabled);
         map.insert("CacheEnabled", self.cache_enabled);
@@ -109,6 +111,20 @@ impl WireFormatOptions {
         })
     }
 
+    fn check(&self) -> Result<(), WireError> {
+        if !(1..=MAX_VERSION).contains(&self.version) {
+            return Err(refused(format!(
+                "version {} is not one of 1 to {MAX_VERSION}",
+                self.version
+            )));
+        }
+        // An index into the cache is a signed 16-bit number.
+        if self.cache_size != 0 && !(MIN_CACHE_SIZE..=i16::MAX.into()).contains(&self.cache_size) {
+            return Err(refused(format!("a cache size of {}", self.cache_size)));
+        }
+        Ok(())
+    }
+
     fn frame_limit(&self) -> i64 {
         if self.max_frame_size_enabled && self.max_frame_size > 0 {
             self.max_frame_size
@@ -123,18 +139,15 @@ impl WireFormatOptions {
 /// # Errors
 ///
 /// [`WireErrorKind::Negotiation`] for a bad magic, a version below 1, an option of the wrong type or too
-/// many of them; any other kind if the options do not decode.
+/// many of them, or what cannot be offered; any other kind if the peer's options do not decode.
 pub fn negotiate(ours: &WireFormatOptions, theirs: &WireFormatInfo) -> Result<WireFormat, WireError> {
+    ours.check()?;
     if theirs.magic != MAGIC {
         return Err(refused("the peer does not speak OpenWire"));
     }
-    let version = if theirs.version <= 0 {
-        0
-    } else {
-        ours.version.min(theirs.version)
-    };
+    let version = ours.version.min(theirs.version);
     if version < 1 {
-        return Err(refused(format!("the peer offers version {}", theirs.version)));
+        return Err(refused(format!("the peer offers version {version}")));
     }
     let options = Options(match &theirs.marshalled_properties {
         Some(bytes) => decode_map(bytes.clone())?,
@@ -145,10 +158,9 @@ pub fn negotiate(ours: &WireFormatOptions, theirs: &WireFormatInfo) -> Result<Wi
         ..=0 => i64::MAX,
         size => size,
     };
-    let cache_size = match (ours.cache_size, options.int("CacheSize")?) {
-        (0, size) | (size, 0) => size,
-        (our_size, their_size) => our_size.min(their_size),
-    };
+    // The smaller number, even if it is the 0 that stands for many: so Java computes it, and both sides
+    // must come to the same size.
+    let cache_size = ours.cache_size.min(options.int("CacheSize")?);
     // A peer that has fewer slots than Java keeps free would spin; without the cache it works.
     let cache = ours.cache_enabled
         && options.bool("CacheEnabled")?
@@ -222,6 +234,208 @@ impl Options {
             None | Some(Value::Null) => Ok(0),
             Some(Value::Long(value)) => Ok(*value),
             Some(_) => Err(refused(format!("option {name} is not a long"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(version: i32, options: impl IntoIterator<Item = (&'static str, Value)>) -> WireFormatInfo {
+        let mut properties = BytesMut::new();
+        encode_map(&options.into_iter().collect(), &mut properties).unwrap();
+        WireFormatInfo {
+            magic: MAGIC,
+            version,
+            marshalled_properties: Some(properties.freeze()),
+        }
+    }
+
+    fn with(options: impl IntoIterator<Item = (&'static str, Value)>) -> Result<WireFormat, WireError> {
+        negotiate(&WireFormatOptions::default(), &offer(12, options))
+    }
+
+    #[test]
+    fn two_of_us_agree_on_what_both_offer() {
+        let ours = WireFormatOptions::default();
+        let expected = WireFormat {
+            version: 12,
+            tight: true,
+            cache: Some(1024),
+            stack_trace: true,
+            size_prefix_disabled: false,
+            max_frame_size: 104_857_600,
+            tcp_no_delay: true,
+            max_inactivity_duration: 30_000,
+            max_inactivity_duration_initial_delay: 10_000,
+        };
+        assert_eq!(negotiate(&ours, &ours.to_info().unwrap()), Ok(expected));
+    }
+
+    #[test]
+    fn each_option_is_the_smaller_of_the_two() {
+        let ours = WireFormatOptions {
+            version: 9,
+            tight_encoding_enabled: false,
+            cache_enabled: false,
+            stack_trace_enabled: false,
+            tcp_no_delay_enabled: false,
+            max_inactivity_duration: 5,
+            max_inactivity_duration_initial_delay: 4,
+            max_frame_size: 1000,
+            ..WireFormatOptions::default()
+        };
+        let theirs = WireFormatOptions::default();
+        let one = negotiate(&ours, &theirs.to_info().unwrap()).unwrap();
+        let other = negotiate(&theirs, &ours.to_info().unwrap()).unwrap();
+        assert_eq!(one, other, "both sides come to the same settings");
+        let expected = WireFormat {
+            version: 9,
+            max_frame_size: 1000,
+            tcp_no_delay: false,
+            max_inactivity_duration: 5,
+            max_inactivity_duration_initial_delay: 4,
+            ..WireFormat::handshake()
+        };
+        assert_eq!(one, expected);
+    }
+
+    #[test]
+    fn what_a_peer_does_not_mention_is_off() {
+        let expected = WireFormat {
+            version: 3,
+            max_frame_size: 104_857_600,
+            tcp_no_delay: false,
+            ..WireFormat::handshake()
+        };
+        let silent = WireFormatInfo {
+            marshalled_properties: None,
+            ..offer(3, [])
+        };
+        for info in [
+            silent,
+            offer(3, []),
+            offer(3, [("Unknown", Value::Null), ("CacheSize", 1024.into())]),
+        ] {
+            assert_eq!(
+                negotiate(&WireFormatOptions::default(), &info).as_ref(),
+                Ok(&expected)
+            );
+        }
+    }
+
+    #[test]
+    fn cache_sizes_are_computed_as_java_does() {
+        for (ours, theirs, agreed) in [
+            (1024, 1024, Some(1024)),
+            (1024, 100, Some(100)),
+            (200, 1024, Some(200)),
+            // 0 is the smaller number, though it stands for 16383.
+            (1024, 0, Some(0)),
+            (0, 1024, Some(0)),
+            // Fewer than Java keeps free, or nonsense.
+            (1024, 99, None),
+            (1024, 1, None),
+            (1024, -1, None),
+        ] {
+            let options = WireFormatOptions {
+                cache_size: ours,
+                ..WireFormatOptions::default()
+            };
+            let info = offer(12, [("CacheEnabled", true.into()), ("CacheSize", theirs.into())]);
+            assert_eq!(
+                negotiate(&options, &info).unwrap().cache,
+                agreed,
+                "{ours} and {theirs}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_limit_of_a_frame_is_the_smaller_one() {
+        let limit = |ours: WireFormatOptions, theirs: i64| {
+            let info = offer(12, [("MaxFrameSize", theirs.into())]);
+            negotiate(&ours, &info).unwrap().max_frame_size
+        };
+        let ours = WireFormatOptions::default();
+        assert_eq!(limit(ours.clone(), i64::MAX), 104_857_600);
+        assert_eq!(limit(ours.clone(), 5000), 5000);
+        assert_eq!(limit(ours.clone(), 0), 104_857_600);
+        let off = WireFormatOptions {
+            max_frame_size_enabled: false,
+            ..ours
+        };
+        assert_eq!(limit(off.clone(), 5000), 5000);
+        assert_eq!(limit(off, -1), i64::MAX as u64);
+    }
+
+    #[test]
+    fn a_peer_that_cannot_be_talked_to_is_refused() {
+        let ours = WireFormatOptions::default();
+        let kind = |info| negotiate(&ours, &info).unwrap_err().kind();
+        let other_magic = WireFormatInfo {
+            magic: *b"ActiveM!",
+            ..offer(12, [])
+        };
+        assert_eq!(kind(other_magic), WireErrorKind::Negotiation);
+        assert_eq!(kind(offer(0, [])), WireErrorKind::Negotiation);
+        assert_eq!(kind(offer(-1, [])), WireErrorKind::Negotiation);
+
+        // Java casts without conversion.
+        assert!(with([("MaxInactivityDuration", 1.into())]).is_err());
+        assert!(with([("CacheSize", 1024_i64.into())]).is_err());
+        assert!(with([("CacheEnabled", "true".into())]).is_err());
+
+        assert!(with([("Host", "h".repeat(512).into())]).is_ok());
+        assert!(with([("Host", "h".repeat(513).into())]).is_err());
+        assert!(with([("Odd", vec![0; 513].into())]).is_err());
+        assert!(with([("Odd", ValueMap::new().into())]).is_err());
+        assert!(with([("Odd", Value::List(Vec::new()))]).is_err());
+        let names: Vec<String> = (0..65).map(|n| n.to_string()).collect();
+        let many = |count: usize| {
+            let mut properties = BytesMut::new();
+            let map = names[..count]
+                .iter()
+                .map(|name| (name.as_str(), Value::Null))
+                .collect();
+            encode_map(&map, &mut properties).unwrap();
+            let info = WireFormatInfo {
+                marshalled_properties: Some(properties.freeze()),
+                ..offer(12, [])
+            };
+            negotiate(&WireFormatOptions::default(), &info)
+        };
+        assert!(many(64).is_ok());
+        assert!(many(65).is_err());
+
+        let garbage = WireFormatInfo {
+            marshalled_properties: Some(vec![0, 0, 0, 1].into()),
+            ..offer(12, [])
+        };
+        assert_eq!(kind(garbage), WireErrorKind::Truncated);
+    }
+
+    #[test]
+    fn what_would_hang_or_confuse_a_peer_is_not_offered() {
+        let options = |version, cache_size| WireFormatOptions {
+            version,
+            cache_size,
+            ..WireFormatOptions::default()
+        };
+        for good in [options(1, 0), options(12, 100), options(12, 32767)] {
+            assert!(good.to_info().is_ok());
+        }
+        for bad in [
+            options(0, 0),
+            options(13, 0),
+            options(12, 1),
+            options(12, 99),
+            options(12, -1),
+            options(12, 32768),
+        ] {
+            assert_eq!(bad.to_info().unwrap_err().kind(), WireErrorKind::Negotiation);
+            assert!(negotiate(&bad, &offer(12, [])).is_err());
         }
     }
 }
