@@ -5,9 +5,11 @@ use std::sync::Arc;
 use super::commands::*;
 use super::destination::Destination;
 use super::error::WireError;
-use super::fields::{Reader, Structure, Writer};
+use super::fields::Structure;
 use super::ids::{BrokerId, ConnectionId, ConsumerId, MessageId, ProducerId, SessionId, TransactionId};
 use super::message::Message;
+use super::read::{ReadEncoding, Reader};
+use super::write::{WriteEncoding, Writer};
 
 macro_rules! command_enum {
     ($( $variant:ident($ty:ty) = $($id:pat_param)|+ ),* $(,)?) => {
@@ -30,11 +32,11 @@ macro_rules! command_enum {
                 match self { $( Self::$variant(inner) => inner.type_id(), )* }
             }
 
-            fn write<W: Writer>(&self, w: &mut W) -> Result<(), WireError> {
+            fn write<E: WriteEncoding>(&self, w: &mut Writer<'_, E>) -> Result<(), WireError> {
                 match self { $( Self::$variant(inner) => inner.write(w), )* }
             }
 
-            fn read<R: Reader>(id: u8, r: &mut R) -> Result<Self, WireError> {
+            fn read<E: ReadEncoding>(id: u8, r: &mut Reader<'_, E>) -> Result<Self, WireError> {
                 match id {
                     $( $($id)|+ => Ok(Self::$variant(Structure::read(id, r)?)), )*
                     _ => Err(WireError::unexpected_type(id, "a command")),
@@ -99,11 +101,11 @@ impl<T: Structure> Structure for Box<T> {
         (**self).type_id()
     }
 
-    fn write<W: Writer>(&self, w: &mut W) -> Result<(), WireError> {
+    fn write<E: WriteEncoding>(&self, w: &mut Writer<'_, E>) -> Result<(), WireError> {
         (**self).write(w)
     }
 
-    fn read<R: Reader>(id: u8, r: &mut R) -> Result<Self, WireError> {
+    fn read<E: ReadEncoding>(id: u8, r: &mut Reader<'_, E>) -> Result<Self, WireError> {
         T::read(id, r).map(Self::new)
     }
 }

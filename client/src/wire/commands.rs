@@ -27,7 +27,7 @@ openwire! {
         /// A URI one can connect to.
         broker_url: string,
         /// The brokers it is connected with.
-        peer_broker_infos: array<BrokerInfo>,
+        peer_broker_infos: array<Box<BrokerInfo>>,
         /// The broker's name.
         broker_name: string,
         /// It is a slave.
@@ -322,7 +322,7 @@ openwire! {
         /// The command id of the request.
         correlation_id: int,
         /// The structures.
-        data: array<Command>,
+        data: array<Box<Command>>,
     }
 
     /// A response with a number: the answer to `PREPARE`.
@@ -452,7 +452,7 @@ openwire! {
         /// Its name.
         broker_name: string,
         /// The subscriptions.
-        subscription_infos: array<ConsumerInfo>,
+        subscription_infos: array<Box<ConsumerInfo>>,
     }
 }
 

@@ -5,7 +5,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::error::WireError;
-use super::fields::{Reader, Structure, Writer};
+use super::fields::Structure;
+use super::read::{ReadEncoding, Reader};
+use super::write::{WriteEncoding, Writer};
 
 /// What kind a [`Destination`] is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,7 +63,7 @@ impl Destination {
         };
         Self {
             kind,
-            name: name.trim().into(),
+            name: trim(name).into(),
             options,
         }
     }
@@ -80,7 +82,7 @@ impl Destination {
     ///
     /// This is ActiveMQ's `ActiveMQDestination.createDestination`.
     pub fn parse(text: &str, default: DestinationKind) -> Self {
-        let text = text.trim();
+        let text = trim(text);
         for kind in [
             DestinationKind::TempQueue,
             DestinationKind::TempTopic,
@@ -150,6 +152,11 @@ impl Destination {
     }
 }
 
+/// Cuts what Java's `trim` cuts: blanks and control characters, but not the blanks of Unicode.
+fn trim(name: &str) -> &str {
+    name.trim_matches(|c| c <= ' ')
+}
+
 impl PartialEq for Destination {
     fn eq(&self, other: &Self) -> bool {
         self.kind == other.kind && (Arc::ptr_eq(&self.name, &other.name) || self.name == other.name)
@@ -182,12 +189,12 @@ impl Structure for Destination {
         self.kind.type_id()
     }
 
-    fn write<W: Writer>(&self, writer: &mut W) -> Result<(), WireError> {
+    fn write<E: WriteEncoding>(&self, writer: &mut Writer<'_, E>) -> Result<(), WireError> {
         // A destination always has a name, so the empty name stands for the null of a peer.
         writer.string(Some(&*self.name).filter(|name| !name.is_empty()))
     }
 
-    fn read<R: Reader>(id: u8, reader: &mut R) -> Result<Self, WireError> {
+    fn read<E: ReadEncoding>(id: u8, reader: &mut Reader<'_, E>) -> Result<Self, WireError> {
         let kind = match id {
             100 => DestinationKind::Queue,
             101 => DestinationKind::Topic,
@@ -195,8 +202,10 @@ impl Structure for Destination {
             103 => DestinationKind::TempTopic,
             _ => return Err(WireError::unexpected_type(id, "a destination")),
         };
-        let name = reader.string()?.unwrap_or_default();
-        if name.contains('?') || name.trim().len() != name.len() {
+        let mut name = None;
+        reader.string(&mut name)?;
+        let name = name.unwrap_or_default();
+        if name.contains('?') || trim(&name).len() != name.len() {
             return Ok(Self {
                 options: None,
                 ..Self::new(kind, &name)

@@ -4,7 +4,11 @@ use std::fmt;
 
 /// A frame that could not be read or written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WireError {
+pub struct WireError(Box<Inner>);
+
+/// Behind a pointer, because every field that is read comes in a `Result` with this in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Inner {
     kind: WireErrorKind,
     detail: String,
 }
@@ -37,10 +41,10 @@ pub enum WireErrorKind {
 
 impl WireError {
     pub(crate) fn new(kind: WireErrorKind, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Inner {
             kind,
             detail: detail.into(),
-        }
+        }))
     }
 
     pub(crate) fn truncated() -> Self {
@@ -60,13 +64,13 @@ impl WireError {
 
     /// What kind of error this is.
     pub fn kind(&self) -> WireErrorKind {
-        self.kind
+        self.0.kind
     }
 }
 
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
+        let what = match self.0.kind {
             WireErrorKind::Truncated => "truncated frame",
             WireErrorKind::Trailing => "bytes left over in a frame",
             WireErrorKind::FrameTooLarge => "frame too large",
@@ -78,7 +82,7 @@ impl fmt::Display for WireError {
             WireErrorKind::TooLong => "value too long",
             WireErrorKind::Compression => "malformed compressed body",
         };
-        write!(f, "{what}: {}", self.detail)
+        write!(f, "{what}: {}", self.0.detail)
     }
 }
 

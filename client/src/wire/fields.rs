@@ -6,56 +6,18 @@
 //! the seven message types. A field reads `name: kind`, `name: kind<Type>`, `name: kind @ since` or
 //! `name: kind @ since ..= until`.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-
-use super::cache::Cacheable;
 use super::error::WireError;
-use super::throwable::Throwable;
-
-/// Where fields are written to: the loose or the tight encoding.
-pub(crate) trait Writer: Sized {
-    /// The agreed version, which decides what fields exist.
-    fn version(&self) -> i32;
-    fn boolean(&mut self, value: bool) -> Result<(), WireError>;
-    fn byte(&mut self, value: i8) -> Result<(), WireError>;
-    fn int(&mut self, value: i32) -> Result<(), WireError>;
-    fn long(&mut self, value: i64) -> Result<(), WireError>;
-    fn string(&mut self, value: Option<&str>) -> Result<(), WireError>;
-    fn bytes(&mut self, value: Option<&[u8]>) -> Result<(), WireError>;
-    fn const8(&mut self, value: &[u8; 8]) -> Result<(), WireError>;
-    fn nested<T: Structure>(&mut self, value: Option<&T>) -> Result<(), WireError>;
-    fn cached<T: Cacheable>(&mut self, value: Option<&T>) -> Result<(), WireError>;
-    fn array<T: Structure>(&mut self, value: Option<&[Option<T>]>) -> Result<(), WireError>;
-    fn throwable(&mut self, value: Option<&Throwable>) -> Result<(), WireError>;
-}
-
-/// Where fields are read from.
-pub(crate) trait Reader: Sized {
-    /// The agreed version, which decides what fields exist.
-    fn version(&self) -> i32;
-    fn boolean(&mut self) -> Result<bool, WireError>;
-    fn byte(&mut self) -> Result<i8, WireError>;
-    fn int(&mut self) -> Result<i32, WireError>;
-    fn long(&mut self) -> Result<i64, WireError>;
-    fn string(&mut self) -> Result<Option<Arc<str>>, WireError>;
-    fn bytes(&mut self) -> Result<Option<Bytes>, WireError>;
-    fn const8(&mut self) -> Result<[u8; 8], WireError>;
-    fn nested<T: Structure>(&mut self) -> Result<Option<T>, WireError>;
-    fn cached<T: Cacheable>(&mut self) -> Result<Option<T>, WireError>;
-    fn array<T: Structure>(&mut self) -> Result<Option<Vec<Option<T>>>, WireError>;
-    fn throwable(&mut self) -> Result<Option<Throwable>, WireError>;
-}
+use super::read::{ReadEncoding, Reader};
+use super::write::{WriteEncoding, Writer};
 
 /// Something with a data-structure type id.
 pub(crate) trait Structure: Sized {
     /// The type id that stands before the fields.
     fn type_id(&self) -> u8;
     /// Writes the fields in wire order.
-    fn write<W: Writer>(&self, writer: &mut W) -> Result<(), WireError>;
+    fn write<E: WriteEncoding>(&self, writer: &mut Writer<'_, E>) -> Result<(), WireError>;
     /// Reads the fields of the type `id`, refusing ids that do not fit this place.
-    fn read<R: Reader>(id: u8, reader: &mut R) -> Result<Self, WireError>;
+    fn read<E: ReadEncoding>(id: u8, reader: &mut Reader<'_, E>) -> Result<Self, WireError>;
 }
 
 /// True for the types that may carry a separately encoded form of themselves when nested (messages and
@@ -80,25 +42,25 @@ macro_rules! field_type {
 
 macro_rules! write_field {
     ($w:ident, $field:expr, bool) => {
-        $w.boolean($field)?
+        $w.boolean($field)
     };
     ($w:ident, $field:expr, byte) => {
-        $w.byte($field)?
+        $w.byte($field)
     };
     ($w:ident, $field:expr, int) => {
-        $w.int($field)?
+        $w.int($field)
     };
     ($w:ident, $field:expr, long) => {
-        $w.long($field)?
+        $w.long($field)
     };
     ($w:ident, $field:expr, string) => {
         $w.string($field.as_deref())?
     };
     ($w:ident, $field:expr, bytes) => {
-        $w.bytes($field.as_deref())?
+        $w.bytes($field.as_ref())?
     };
     ($w:ident, $field:expr, const8) => {
-        $w.const8(&$field)?
+        $w.const8(&$field)
     };
     ($w:ident, $field:expr, throwable) => {
         $w.throwable($field.as_ref())?
@@ -115,38 +77,38 @@ macro_rules! write_field {
 }
 
 macro_rules! read_field {
-    ($r:ident, bool) => {
-        $r.boolean()?
+    ($r:ident, $field:expr, bool) => {
+        $field = $r.boolean()?
     };
-    ($r:ident, byte) => {
-        $r.byte()?
+    ($r:ident, $field:expr, byte) => {
+        $field = $r.byte()?
     };
-    ($r:ident, int) => {
-        $r.int()?
+    ($r:ident, $field:expr, int) => {
+        $field = $r.int()?
     };
-    ($r:ident, long) => {
-        $r.long()?
+    ($r:ident, $field:expr, long) => {
+        $field = $r.long()?
     };
-    ($r:ident, string) => {
-        $r.string()?
+    ($r:ident, $field:expr, string) => {
+        $r.string(&mut $field)?
     };
-    ($r:ident, bytes) => {
-        $r.bytes()?
+    ($r:ident, $field:expr, bytes) => {
+        $r.bytes(&mut $field)?
     };
-    ($r:ident, const8) => {
-        $r.const8()?
+    ($r:ident, $field:expr, const8) => {
+        $field = $r.const8()?
     };
-    ($r:ident, throwable) => {
-        $r.throwable()?
+    ($r:ident, $field:expr, throwable) => {
+        $r.throwable(&mut $field)?
     };
-    ($r:ident, nested<$ty:ty>) => {
-        $r.nested()?
+    ($r:ident, $field:expr, nested<$ty:ty>) => {
+        $r.nested(&mut $field)?
     };
-    ($r:ident, cached<$ty:ty>) => {
-        $r.cached()?
+    ($r:ident, $field:expr, cached<$ty:ty>) => {
+        $r.cached(&mut $field)?
     };
-    ($r:ident, array<$ty:ty>) => {
-        $r.array()?
+    ($r:ident, $field:expr, array<$ty:ty>) => {
+        $r.array(&mut $field)?
     };
 }
 
@@ -214,9 +176,12 @@ macro_rules! openwire {
                 self.kind.type_id()
             }
 
-            fn write<W: $crate::wire::fields::Writer>(&self, w: &mut W) -> Result<(), $crate::wire::WireError> {
-                w.int(self.command_id)?;
-                w.boolean(self.response_required)?;
+            fn write<E: $crate::wire::write::WriteEncoding>(
+                &self,
+                w: &mut $crate::wire::write::Writer<'_, E>,
+            ) -> Result<(), $crate::wire::WireError> {
+                w.int(self.command_id);
+                w.boolean(self.response_required);
                 $( if in_version!(w.version() $(, $since $(, $until)?)?) {
                     write_field!(w, self.$field, $kind $(<$ty>)?);
                 } )*
@@ -226,20 +191,25 @@ macro_rules! openwire {
                 Ok(())
             }
 
-            fn read<R: $crate::wire::fields::Reader>(id: u8, r: &mut R) -> Result<Self, $crate::wire::WireError> {
+            fn read<E: $crate::wire::read::ReadEncoding>(
+                id: u8,
+                r: &mut $crate::wire::read::Reader<'_, E>,
+            ) -> Result<Self, $crate::wire::WireError> {
                 let kind = MessageKind::from_type_id(id)
                     .ok_or_else(|| $crate::wire::WireError::unexpected_type(id, "a message"))?;
-                Ok(Self {
+                let mut value = Self {
                     kind,
                     command_id: r.int()?,
                     response_required: r.boolean()?,
-                    $( $field: if in_version!(r.version() $(, $since $(, $until)?)?) {
-                        read_field!(r, $kind $(<$ty>)?)
-                    } else {
-                        Default::default()
-                    }, )*
-                    blob: if kind == MessageKind::Blob { Some(Box::new(BlobReference::read(r)?)) } else { None },
-                })
+                    ..Self::default()
+                };
+                $( if in_version!(r.version() $(, $since $(, $until)?)?) {
+                    read_field!(r, value.$field, $kind $(<$ty>)?);
+                } )*
+                if kind == MessageKind::Blob {
+                    value.blob = Some(Box::new(BlobReference::read(r)?));
+                }
+                Ok(value)
             }
         }
     };
@@ -265,24 +235,29 @@ macro_rules! openwire {
                 Self::TYPE
             }
 
-            fn write<W: $crate::wire::fields::Writer>(&self, _w: &mut W) -> Result<(), $crate::wire::WireError> {
+            fn write<E: $crate::wire::write::WriteEncoding>(
+                &self,
+                _w: &mut $crate::wire::write::Writer<'_, E>,
+            ) -> Result<(), $crate::wire::WireError> {
                 $( if in_version!(_w.version() $(, $since $(, $until)?)?) {
                     write_field!(_w, self.$field, $kind $(<$ty>)?);
                 } )*
                 Ok(())
             }
 
-            fn read<R: $crate::wire::fields::Reader>(id: u8, _r: &mut R) -> Result<Self, $crate::wire::WireError> {
+            fn read<E: $crate::wire::read::ReadEncoding>(
+                id: u8,
+                _r: &mut $crate::wire::read::Reader<'_, E>,
+            ) -> Result<Self, $crate::wire::WireError> {
                 if id != Self::TYPE {
                     return Err($crate::wire::WireError::unexpected_type(id, stringify!($name)));
                 }
-                Ok(Self {
-                    $( $field: if in_version!(_r.version() $(, $since $(, $until)?)?) {
-                        read_field!(_r, $kind $(<$ty>)?)
-                    } else {
-                        Default::default()
-                    }, )*
-                })
+                #[allow(unused_mut, reason = "some have no fields")]
+                let mut value = Self::default();
+                $( if in_version!(_r.version() $(, $since $(, $until)?)?) {
+                    read_field!(_r, value.$field, $kind $(<$ty>)?);
+                } )*
+                Ok(value)
             }
         }
     };

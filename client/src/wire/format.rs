@@ -9,9 +9,11 @@ use super::cache::{ReceiveCache, SendCache};
 use super::command::Command;
 use super::error::{WireError, WireErrorKind};
 use super::fields::Structure;
-use super::loose::{LooseReader, LooseWriter};
+use super::loose::Loose;
 use super::message::Message;
-use super::tight::{BitReader, BitWriter, TightReader, TightWriter};
+use super::read::{Input, ReadEncoding, Reader};
+use super::tight::{BitReader, BitWriter};
+use super::write::{Fields, Writer};
 
 /// The settings of a connection, as [`negotiate`](super::negotiate) computes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +65,7 @@ pub struct Encoder {
     format: WireFormat,
     cache: Option<SendCache>,
     bits: BitWriter,
-    /// The bytes of a tight frame, until the bits before them are known.
-    scratch: BytesMut,
+    fields: Fields,
 }
 
 impl Encoder {
@@ -75,7 +76,7 @@ impl Encoder {
             format,
             cache,
             bits: BitWriter::default(),
-            scratch: BytesMut::new(),
+            fields: Fields::default(),
         }
     }
 
@@ -86,11 +87,14 @@ impl Encoder {
 
     /// Appends the frame of a command to `out`.
     ///
+    /// Fields that the agreed version does not have are left out. Whether it has the command at all is the
+    /// caller's concern: [`ProducerAck`](super::ProducerAck) since version 3, for one.
+    ///
     /// # Errors
     ///
-    /// [`WireErrorKind::TooLong`] for a value that has no encoding and [`WireErrorKind::FrameTooLarge`] for
-    /// a frame over the limit. `out` is as before then, but with the cache on the connection is spent: the
-    /// cache may know values the peer never saw.
+    /// [`WireErrorKind::TooLong`] for a value that has no encoding, [`WireErrorKind::TooDeep`] for
+    /// structures that no decoder would read and [`WireErrorKind::FrameTooLarge`] for a frame over the
+    /// limit. `out` and the cache are as before then, and the connection can go on.
     pub fn encode(&mut self, command: &Command, out: &mut BytesMut) -> Result<(), WireError> {
         self.encode_structure(command, out)
     }
@@ -104,50 +108,39 @@ impl Encoder {
     }
 
     fn encode_structure<T: Structure>(&mut self, value: &T, out: &mut BytesMut) -> Result<(), WireError> {
-        let start = out.len();
+        let used = self.cache.as_mut().map(|cache| {
+            cache.evict();
+            cache.used()
+        });
         let result = self.try_encode(value, out);
-        if result.is_err() {
-            out.truncate(start);
+        if let (Err(_), Some(cache), Some(used)) = (&result, &mut self.cache, used) {
+            cache.rewind(used);
         }
+        self.fields.clear();
         result
     }
 
     fn try_encode<T: Structure>(&mut self, value: &T, out: &mut BytesMut) -> Result<(), WireError> {
-        if let Some(cache) = &mut self.cache {
-            cache.evict();
-        }
-        let start = out.len();
-        let prefix = if self.format.size_prefix_disabled { 0 } else { 4 };
-        out.put_bytes(0, prefix);
-        out.put_u8(value.type_id());
-        if self.format.tight {
+        let (format, cache, fields) = (&self.format, self.cache.as_mut(), &mut self.fields);
+        let bits: &[u8] = if format.tight {
             self.bits.clear();
-            self.scratch.clear();
-            value.write(&mut TightWriter {
-                format: &self.format,
-                cache: self.cache.as_mut(),
-                bits: &mut self.bits,
-                out: &mut self.scratch,
-            })?;
-            out.reserve(self.bits.encoded_len() + self.scratch.len());
-            self.bits.write_to(out)?;
-            out.put_slice(&self.scratch);
-            // One huge frame must not keep its size in memory for as long as the connection lives.
-            if self.scratch.capacity() > 1024 * 1024 {
-                self.scratch = BytesMut::new();
-            }
+            value.write(&mut Writer::new(format, cache, &mut self.bits, fields))?;
+            self.bits.finish()?
         } else {
-            value.write(&mut LooseWriter {
-                format: &self.format,
-                cache: self.cache.as_mut(),
-                out,
-            })?;
+            value.write(&mut Writer::new(format, cache, Loose, fields))?;
+            &[]
+        };
+        let size = 1 + bits.len() + fields.len();
+        if size as u64 > format.max_frame_size || size > i32::MAX as usize {
+            return Err(frame_too_large(size as u64, format.max_frame_size));
         }
-        let size = out.len() - start - prefix;
-        if size as u64 > self.format.max_frame_size || size > i32::MAX as usize {
-            return Err(frame_too_large(size as u64, self.format.max_frame_size));
+        out.reserve(4 + size);
+        if !format.size_prefix_disabled {
+            out.put_u32(size as u32);
         }
-        out[start..start + prefix].copy_from_slice(&(size as u32).to_be_bytes()[..prefix]);
+        out.put_u8(value.type_id());
+        out.put_slice(bits);
+        fields.append_to(out);
         Ok(())
     }
 }
@@ -162,6 +155,10 @@ fn frame_too_large(size: u64, limit: u64) -> WireError {
 /// Turns bytes into commands. Holds the receiving half of the object cache.
 ///
 /// After an error the connection is spent: neither the position nor the cache can be trusted.
+///
+/// The byte strings of a command, such as the body of a message, are slices of the buffer it was decoded
+/// from and keep all of that buffer in memory. That spares a copy, and does no harm where messages come and
+/// go; whoever keeps a small message for long among large ones copies its body.
 #[derive(Debug)]
 pub struct Decoder {
     format: WireFormat,
@@ -230,50 +227,31 @@ impl Decoder {
     /// # Errors
     ///
     /// Any [`WireError`]; bytes left over are one.
-    pub fn decode_frame(&mut self, mut frame: Bytes) -> Result<Option<Command>, WireError> {
-        if frame.is_empty() {
-            return Err(WireError::truncated());
+    pub fn decode_frame(&mut self, frame: Bytes) -> Result<Option<Command>, WireError> {
+        let mut input = Input::new(frame);
+        let id = input.u8()?;
+        if id == 0 {
+            Reader::new(&self.format, None, Loose, input).finish()?;
+            return Ok(None);
         }
-        let id = frame.get_u8();
-        let command = match id {
-            0 => None,
-            _ => Some(self.read_structure(id, &mut frame)?),
-        };
-        if frame.has_remaining() {
-            return Err(WireError::new(
-                WireErrorKind::Trailing,
-                format!("{} bytes", frame.len()),
-            ));
+        if self.format.tight {
+            let bits = BitReader::new(&mut input)?;
+            self.read_structure(id, bits, input).map(Some)
+        } else {
+            self.read_structure(id, Loose, input).map(Some)
         }
-        Ok(command)
     }
 
-    fn read_structure<T: Structure>(&mut self, id: u8, frame: &mut Bytes) -> Result<T, WireError> {
-        if self.format.tight {
-            let bits = BitReader::take(frame)?;
-            let cache = self.cache.as_mut();
-            T::read(
-                id,
-                &mut TightReader {
-                    format: &self.format,
-                    cache,
-                    bits,
-                    input: frame,
-                    depth: 0,
-                },
-            )
-        } else {
-            let cache = self.cache.as_mut();
-            T::read(
-                id,
-                &mut LooseReader {
-                    format: &self.format,
-                    cache,
-                    input: frame,
-                    depth: 0,
-                },
-            )
-        }
+    fn read_structure<E: ReadEncoding>(
+        &mut self,
+        id: u8,
+        encoding: E,
+        input: Input,
+    ) -> Result<Command, WireError> {
+        let mut reader = Reader::new(&self.format, self.cache.as_mut(), encoding, input);
+        let command = Command::read(id, &mut reader)?;
+        reader.finish()?;
+        Ok(command)
     }
 }
 
@@ -307,5 +285,268 @@ pub fn unmarshal(bytes: Bytes) -> Result<Arc<Message>, WireError> {
         Some(Command::Message(message)) => Ok(message),
         Some(other) => Err(WireError::unexpected_type(other.type_id(), "a message")),
         None => Err(WireError::unexpected_type(0, "a message")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::*;
+    use super::*;
+
+    fn format(tight: bool, cache: Option<i32>) -> WireFormat {
+        WireFormat {
+            version: MAX_VERSION,
+            tight,
+            cache,
+            max_frame_size: 1024,
+            ..WireFormat::handshake()
+        }
+    }
+
+    fn encode(format: &WireFormat, command: impl Into<Command>) -> Result<BytesMut, WireError> {
+        let mut out = BytesMut::new();
+        Encoder::new(format.clone())
+            .encode(&command.into(), &mut out)
+            .map(|()| out)
+    }
+
+    fn decode(format: &WireFormat, bytes: &[u8]) -> Result<Option<Command>, WireError> {
+        Decoder::new(format.clone()).decode(&mut BytesMut::from(bytes))
+    }
+
+    #[test]
+    fn a_frame_is_its_size_its_type_and_its_fields() {
+        let command = KeepAliveInfo {
+            command_id: 5811,
+            response_required: true,
+        };
+        // Tight: one byte of bits, the bit of the flag, then the id.
+        let tight = b"\0\0\0\x07\x0a\x01\x01\0\0\x16\xb3";
+        // Loose: the id, then the flag.
+        let loose = b"\0\0\0\x06\x0a\0\0\x16\xb3\x01";
+        for (format, frame) in [(format(true, None), &tight[..]), (format(false, None), loose)] {
+            assert_eq!(encode(&format, command.clone()).unwrap(), frame);
+            assert_eq!(decode(&format, frame).unwrap(), Some(command.clone().into()));
+        }
+    }
+
+    #[test]
+    fn tight_fields_are_bits_and_bytes() {
+        let id = SessionId {
+            connection_id: Some("miropexbo".into()),
+            value: i64::MIN,
+        };
+        // Bits, lowest first: there is a string, it is ASCII, and the number takes eight bytes (1, 1).
+        let frame = b"\0\0\0\x16\x79\x01\x0f\0\x09miropexbo\x80\0\0\0\0\0\0\0";
+        assert_eq!(encode(&format(true, None), id.clone()).unwrap(), &frame[..]);
+        assert_eq!(decode(&format(true, None), frame).unwrap(), Some(id.into()));
+    }
+
+    #[test]
+    fn any_flag_but_zero_is_true_as_java_reads_it() {
+        let frame = b"\0\0\0\x06\x0a\0\0\0\x01\x7f";
+        let command = decode(&format(false, None), frame).unwrap().unwrap();
+        assert!(command.response_required());
+    }
+
+    #[test]
+    fn a_cached_value_goes_over_the_wire_once() {
+        for tight in [false, true] {
+            let format = format(tight, Some(1024));
+            let command = Command::from(SessionInfo {
+                session_id: Some(SessionId {
+                    connection_id: Some("ID:somewhere-1".into()),
+                    value: 1,
+                }),
+                ..SessionInfo::default()
+            });
+            let (mut encoder, mut decoder) = (Encoder::new(format.clone()), Decoder::new(format));
+            let mut sizes = Vec::new();
+            for _ in 0..3 {
+                let mut out = BytesMut::new();
+                encoder.encode(&command, &mut out).unwrap();
+                sizes.push(out.len());
+                assert_eq!(decoder.decode(&mut out).unwrap().as_ref(), Some(&command));
+            }
+            assert!(sizes[1] < sizes[0] / 2 && sizes[1] == sizes[2], "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn a_frame_over_the_limit_is_refused_by_its_size_alone() {
+        let kind = |bytes: &[u8]| decode(&format(true, None), bytes).map_err(|error| error.kind());
+        assert_eq!(kind(b"\0\0\x04\x01"), Err(WireErrorKind::FrameTooLarge));
+        assert_eq!(kind(b"\x7f\xff\xff\xff"), Err(WireErrorKind::FrameTooLarge));
+        assert_eq!(kind(b"\0\0\x04\0"), Ok(None), "1024 bytes may come");
+        assert_eq!(kind(b"\0\0\0\0"), Err(WireErrorKind::Invalid));
+        assert_eq!(kind(b"\xff\xff\xff\xff"), Err(WireErrorKind::Invalid));
+    }
+
+    #[test]
+    fn a_frame_that_cannot_be_sent_leaves_the_connection_as_it_was() {
+        for tight in [false, true] {
+            let format = format(tight, Some(100));
+            let named = |name: &str, selector: String| {
+                Command::from(Box::new(ConsumerInfo {
+                    destination: Some(Destination::queue(name)),
+                    selector: Some(selector.into()),
+                    ..ConsumerInfo::default()
+                }))
+            };
+            let good = named("good", "a = 1".into());
+            let (mut encoder, mut decoder) = (Encoder::new(format.clone()), Decoder::new(format.clone()));
+            let mut out = BytesMut::new();
+            encoder.encode(&good, &mut out).unwrap();
+            let before = out.clone();
+            for (bad, kind) in [
+                (named("long", "x".repeat(65536)), WireErrorKind::TooLong),
+                (named("large", "x".repeat(1024)), WireErrorKind::FrameTooLarge),
+            ] {
+                assert_eq!(encoder.encode(&bad, &mut out).unwrap_err().kind(), kind);
+                assert_eq!(out, before);
+            }
+            // The peer, which saw nothing of those, understands what comes after.
+            encoder.encode(&named("long", String::new()), &mut out).unwrap();
+            encoder.encode(&named("large", String::new()), &mut out).unwrap();
+            encoder.encode(&good, &mut out).unwrap();
+            for expected in [
+                good.clone(),
+                named("long", String::new()),
+                named("large", String::new()),
+                good,
+            ] {
+                assert_eq!(decoder.decode(&mut out).unwrap(), Some(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_left_over_are_an_error_and_null_objects_are_skipped() {
+        let kind = |bytes: &[u8]| decode(&format(false, None), bytes).map_err(|error| error.kind());
+        assert_eq!(kind(b"\0\0\0\x07\x0a\0\0\0\0\0\0"), Err(WireErrorKind::Trailing));
+        assert_eq!(kind(b"\0\0\0\x02\0\0"), Err(WireErrorKind::Trailing));
+        let mut out = BytesMut::new();
+        let mut encoder = Encoder::new(format(false, None));
+        encoder.encode_null(&mut out);
+        encoder.encode_null(&mut out);
+        assert_eq!(kind(&out), Ok(None));
+        encoder.encode(&ShutdownInfo::default().into(), &mut out).unwrap();
+        assert_eq!(kind(&out), Ok(Some(ShutdownInfo::default().into())));
+    }
+
+    #[test]
+    fn the_length_of_the_bits_takes_one_to_three_bytes() {
+        let nulls = |count: usize| DataArrayResponse {
+            data: Some(vec![None; count]),
+            ..DataArrayResponse::default()
+        };
+        let mut format = format(true, None);
+        format.max_frame_size = 1 << 20;
+        // Two bits stand before those of the elements.
+        for (count, head) in [
+            (63 * 8 - 2, &[63][..]),
+            (63 * 8 - 1, &[0xC0, 64]),
+            (255 * 8 - 2, &[0xC0, 255]),
+            (255 * 8 - 1, &[0x80, 1, 0]),
+            (32767, &[0x80, 0x10, 0x01]),
+        ] {
+            let frame = encode(&format, nulls(count)).unwrap();
+            assert_eq!(&frame[5..5 + head.len()], head, "{count} elements");
+            assert_eq!(decode(&format, &frame).unwrap(), Some(nulls(count).into()));
+        }
+        assert_eq!(
+            encode(&format, nulls(32768)).unwrap_err().kind(),
+            WireErrorKind::TooLong
+        );
+
+        // What Java could not write: an unused code, and more bits than a signed length counts.
+        for head in [&[0x40][..], &[0x81], &[0xFF], &[0x80, 0x80, 0x00]] {
+            let mut frame = vec![10];
+            frame.extend_from_slice(head);
+            frame.resize(40_000, 0);
+            let error = Decoder::new(format.clone())
+                .decode_frame(frame.into())
+                .unwrap_err();
+            assert_eq!(error.kind(), WireErrorKind::Invalid, "{head:02x?}");
+        }
+        // More bits than one message can need do not fit.
+        let infos = (0..9)
+            .map(|_| {
+                Some(Box::new(ConsumerInfo {
+                    network_consumer_path: Some(vec![None; 32767]),
+                    ..ConsumerInfo::default()
+                }))
+            })
+            .collect();
+        let info = BrokerSubscriptionInfo {
+            subscription_infos: Some(infos),
+            ..BrokerSubscriptionInfo::default()
+        };
+        assert_eq!(encode(&format, info).unwrap_err().kind(), WireErrorKind::TooLong);
+    }
+
+    #[test]
+    fn the_parts_of_a_distributed_transaction_id_are_short_and_do_not_hold_on_to_the_frame() {
+        let id = |length| {
+            TransactionId::Xa(XaTransactionId {
+                format_id: 1,
+                global_transaction_id: Some(vec![7; length].into()),
+                branch_qualifier: None,
+            })
+        };
+        for tight in [false, true] {
+            let format = format(tight, None);
+            let frame = encode(&format, id(64)).unwrap().freeze().slice(4..);
+            let Ok(Some(Command::TransactionId(TransactionId::Xa(read)))) =
+                Decoder::new(format.clone()).decode_frame(frame.clone())
+            else {
+                panic!("not the id that was sent");
+            };
+            assert!(frame.is_unique(), "a part of the frame is still held");
+            assert_eq!(TransactionId::Xa(read), id(64));
+            assert_eq!(
+                encode(&format, id(65)).unwrap_err().kind(),
+                WireErrorKind::TooLong
+            );
+        }
+    }
+
+    #[test]
+    fn long_bodies_come_out_where_they_belong() {
+        for tight in [false, true] {
+            let mut format = format(tight, None);
+            format.max_frame_size = 1 << 20;
+            for (content, properties) in [(5000, 10), (10, 5000), (5000, 5000), (1024, 1023), (0, 0)] {
+                let message = Message {
+                    content: Some(vec![1; content].into()),
+                    marshalled_properties: Some(vec![2; properties].into()),
+                    user_id: Some("somebody".into()),
+                    ..Message::default()
+                };
+                let frame = encode(&format, Arc::new(message.clone())).unwrap();
+                assert_eq!(decode(&format, &frame).unwrap(), Some(Arc::new(message).into()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_stand_alone_form_is_loose_and_has_no_size() {
+        let message = Message {
+            kind: MessageKind::Text,
+            content: Some(b"\0\0\0\x02hi"[..].into()),
+            ..Message::default()
+        };
+        let mut out = BytesMut::from(&b"before"[..]);
+        marshal(&message, &mut out).unwrap();
+        assert_eq!(out[..11], *b"before\x1c\0\0\0\0");
+        let bytes = out.freeze().slice(6..);
+        assert_eq!(*unmarshal(bytes.clone()).unwrap(), message);
+        for other in [&b"\0"[..], b"\x0a\0\0\0\0\0"] {
+            assert_eq!(
+                unmarshal(other.into()).unwrap_err().kind(),
+                WireErrorKind::UnexpectedType
+            );
+        }
+        assert!(unmarshal(bytes.slice(..bytes.len() - 1)).is_err());
     }
 }

@@ -4,8 +4,12 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::error::WireError;
-use super::fields::{Reader, Structure, Writer};
+use super::fields::Structure;
+use super::read::{ReadEncoding, Reader};
+use super::write::{WriteEncoding, Writer, too_long};
 
 openwire! {
     /// Names a connection: `ID:host-port-millis-1:1`.
@@ -213,25 +217,28 @@ impl Structure for MessageId {
         Self::TYPE
     }
 
-    fn write<W: Writer>(&self, w: &mut W) -> Result<(), WireError> {
+    fn write<E: WriteEncoding>(&self, w: &mut Writer<'_, E>) -> Result<(), WireError> {
         if w.version() >= 10 {
             w.string(self.text_view.as_deref())?;
         }
         w.cached(self.producer_id.as_ref())?;
-        w.long(self.producer_sequence_id)?;
-        w.long(self.broker_sequence_id)
+        w.long(self.producer_sequence_id);
+        w.long(self.broker_sequence_id);
+        Ok(())
     }
 
-    fn read<R: Reader>(id: u8, r: &mut R) -> Result<Self, WireError> {
+    fn read<E: ReadEncoding>(id: u8, r: &mut Reader<'_, E>) -> Result<Self, WireError> {
         if id != Self::TYPE {
             return Err(WireError::unexpected_type(id, "MessageId"));
         }
-        Ok(Self {
-            text_view: if r.version() >= 10 { r.string()? } else { None },
-            producer_id: r.cached()?,
-            producer_sequence_id: r.long()?,
-            broker_sequence_id: r.long()?,
-        })
+        let mut message_id = Self::default();
+        if r.version() >= 10 {
+            r.string(&mut message_id.text_view)?;
+        }
+        r.cached(&mut message_id.producer_id)?;
+        message_id.producer_sequence_id = r.long()?;
+        message_id.broker_sequence_id = r.long()?;
+        Ok(message_id)
     }
 }
 
@@ -282,18 +289,46 @@ impl Structure for TransactionId {
         }
     }
 
-    fn write<W: Writer>(&self, w: &mut W) -> Result<(), WireError> {
+    fn write<E: WriteEncoding>(&self, w: &mut Writer<'_, E>) -> Result<(), WireError> {
         match self {
             Self::Local(id) => id.write(w),
-            Self::Xa(id) => id.write(w),
+            Self::Xa(id) => id.check().and_then(|()| id.write(w)),
         }
     }
 
-    fn read<R: Reader>(id: u8, r: &mut R) -> Result<Self, WireError> {
+    fn read<E: ReadEncoding>(id: u8, r: &mut Reader<'_, E>) -> Result<Self, WireError> {
         match id {
             LocalTransactionId::TYPE => Ok(Self::Local(LocalTransactionId::read(id, r)?)),
-            XaTransactionId::TYPE => Ok(Self::Xa(XaTransactionId::read(id, r)?)),
+            XaTransactionId::TYPE => {
+                let id = XaTransactionId::read(id, r)?;
+                id.check()?;
+                Ok(Self::Xa(id.detached()))
+            }
             _ => Err(WireError::unexpected_type(id, "a transaction id")),
+        }
+    }
+}
+
+impl XaTransactionId {
+    /// The longest part of an id that XA allows (`MAXGTRIDSIZE`, `MAXBQUALSIZE`).
+    const MAX_PART: usize = 64;
+
+    fn check(&self) -> Result<(), WireError> {
+        [&self.global_transaction_id, &self.branch_qualifier]
+            .into_iter()
+            .flatten()
+            .find(|part| part.len() > Self::MAX_PART)
+            .map_or(Ok(()), |part| Err(too_long(part.len(), Self::MAX_PART)))
+    }
+
+    /// The same id, with its parts copied: ids are kept in caches and tables, and a slice would keep the
+    /// whole buffer it was read from.
+    fn detached(self) -> Self {
+        let detach = |part: Option<Bytes>| part.map(|part| Bytes::copy_from_slice(&part));
+        Self {
+            format_id: self.format_id,
+            global_transaction_id: detach(self.global_transaction_id),
+            branch_qualifier: detach(self.branch_qualifier),
         }
     }
 }
@@ -321,7 +356,7 @@ impl Structure for EntityId {
         }
     }
 
-    fn write<W: Writer>(&self, w: &mut W) -> Result<(), WireError> {
+    fn write<E: WriteEncoding>(&self, w: &mut Writer<'_, E>) -> Result<(), WireError> {
         match self {
             Self::Connection(id) => id.write(w),
             Self::Session(id) => id.write(w),
@@ -330,7 +365,7 @@ impl Structure for EntityId {
         }
     }
 
-    fn read<R: Reader>(id: u8, r: &mut R) -> Result<Self, WireError> {
+    fn read<E: ReadEncoding>(id: u8, r: &mut Reader<'_, E>) -> Result<Self, WireError> {
         match id {
             ConnectionId::TYPE => Ok(Self::Connection(ConnectionId::read(id, r)?)),
             SessionId::TYPE => Ok(Self::Session(SessionId::read(id, r)?)),

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::destination::Destination;
 use super::error::WireError;
-use super::fields::{Reader, Structure, Writer};
+use super::fields::Structure;
 use super::ids::{BrokerId, ConsumerId, MessageId, ProducerId, TransactionId};
+use super::read::{ReadEncoding, Reader};
+use super::write::{WriteEncoding, Writer};
 
 /// Which message type a [`Message`] is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -61,18 +63,19 @@ pub struct BlobReference {
 }
 
 impl BlobReference {
-    fn write<W: Writer>(&self, w: &mut W) -> Result<(), WireError> {
+    fn write<E: WriteEncoding>(&self, w: &mut Writer<'_, E>) -> Result<(), WireError> {
         w.string(self.remote_blob_url.as_deref())?;
         w.string(self.mime_type.as_deref())?;
-        w.boolean(self.deleted_by_broker)
+        w.boolean(self.deleted_by_broker);
+        Ok(())
     }
 
-    fn read<R: Reader>(r: &mut R) -> Result<Self, WireError> {
-        Ok(Self {
-            remote_blob_url: r.string()?,
-            mime_type: r.string()?,
-            deleted_by_broker: r.boolean()?,
-        })
+    fn read<E: ReadEncoding>(r: &mut Reader<'_, E>) -> Result<Self, WireError> {
+        let mut blob = Self::default();
+        r.string(&mut blob.remote_blob_url)?;
+        r.string(&mut blob.mime_type)?;
+        blob.deleted_by_broker = r.boolean()?;
+        Ok(blob)
     }
 }
 
@@ -149,11 +152,11 @@ impl Structure for Arc<Message> {
         self.kind.type_id()
     }
 
-    fn write<W: Writer>(&self, w: &mut W) -> Result<(), WireError> {
+    fn write<E: WriteEncoding>(&self, w: &mut Writer<'_, E>) -> Result<(), WireError> {
         Message::write(self, w)
     }
 
-    fn read<R: Reader>(id: u8, r: &mut R) -> Result<Self, WireError> {
+    fn read<E: ReadEncoding>(id: u8, r: &mut Reader<'_, E>) -> Result<Self, WireError> {
         Message::read(id, r).map(Self::new)
     }
 }

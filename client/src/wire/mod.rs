@@ -24,9 +24,11 @@ mod loose;
 mod message;
 mod mutf8;
 mod negotiate;
+mod read;
 mod throwable;
 mod tight;
 mod value;
+mod write;
 
 pub use command::Command;
 pub use commands::*;

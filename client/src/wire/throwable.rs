@@ -12,7 +12,7 @@ pub struct Throwable {
     /// The stack trace; empty unless `StackTraceEnabled` was agreed.
     pub stack_trace: Vec<StackTraceElement>,
     /// The cause; absent unless `StackTraceEnabled` was agreed.
-    pub cause: Option<Box<Throwable>>,
+    pub cause: Option<Box<Self>>,
 }
 
 /// One line of a stack trace.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::error::{WireError, WireErrorKind};
-use super::loose::{MAX_DEPTH, count, too_deep, too_long};
-use super::mutf8::{decode_mutf8, encode_mutf8};
+use super::mutf8::encode_mutf8;
+use super::read::{Input, check_depth, count};
+use super::write::{put_length, put_text, too_long};
 
 /// A Java string of this many UTF-16 units or more is written with a four-byte length.
 const BIG_STRING: usize = 8191;
@@ -40,7 +41,7 @@ pub enum Value {
     /// A map; see `jms.nestedMapAndListEnabled`.
     Map(ValueMap),
     /// A list; see `jms.nestedMapAndListEnabled`.
-    List(Vec<Value>),
+    List(Vec<Self>),
 }
 
 macro_rules! value_from {
@@ -93,8 +94,16 @@ impl ValueMap {
 
     /// Removes a value.
     pub fn remove(&mut self, name: &str) -> Option<Value> {
-        let at = self.entries.iter().rposition(|(key, _)| &**key == name)?;
-        Some(self.entries.remove(at).1)
+        // What a peer sent may hold a name twice; the last value counts.
+        let mut removed = None;
+        self.entries.retain_mut(|(key, value)| {
+            let keep = &**key != name;
+            if !keep {
+                removed = Some(std::mem::take(value));
+            }
+            keep
+        });
+        removed
     }
 
     /// The entries, in order.
@@ -124,197 +133,211 @@ impl<K: Into<Arc<str>>, V: Into<Value>> FromIterator<(K, V)> for ValueMap {
     }
 }
 
+/// A map or list with more values than this, those in maps and lists within it included, is neither read nor
+/// written: a value takes 40 bytes of memory and more for as little as one byte of the frame.
+const MAX_VALUES: usize = 1 << 20;
+
 /// Appends a map: its count, then names and tagged values.
 ///
 /// # Errors
 ///
-/// [`WireErrorKind::TooLong`] for a name of more than 65535 bytes.
+/// [`WireErrorKind::TooLong`] for a name of more than 65535 bytes or for more than 1048576 values,
+/// [`WireErrorKind::TooDeep`] for maps and lists that no decoder would read. `out` is as before then.
 pub fn encode_map(map: &ValueMap, out: &mut BytesMut) -> Result<(), WireError> {
-    out.put_i32(i32::try_from(map.len()).map_err(|_| too_long(map.len(), i32::MAX as usize))?);
-    for (name, value) in map.iter() {
-        put_short_string(name, out)?;
-        write_value(value, out)?;
-    }
-    Ok(())
-}
-
-/// Reads a map that fills `bytes`. The null map reads as an empty one.
-///
-/// # Errors
-///
-/// Any [`WireError`]; bytes left over are one.
-pub fn decode_map(mut bytes: Bytes) -> Result<ValueMap, WireError> {
-    let map = read_map(&mut bytes, 0)?;
-    if bytes.has_remaining() {
-        return Err(WireError::new(
-            WireErrorKind::Trailing,
-            format!("{} bytes after a map", bytes.len()),
-        ));
-    }
-    Ok(map)
+    write(out, |writer| writer.map(map, 0))
 }
 
 /// Appends a tagged value.
 ///
 /// # Errors
 ///
-/// [`WireErrorKind::TooLong`] for a value that has no encoding.
+/// As for [`encode_map`].
 pub fn write_value(value: &Value, out: &mut BytesMut) -> Result<(), WireError> {
-    match value {
-        Value::Null => out.put_u8(0),
-        Value::Bool(value) => {
-            out.put_u8(1);
-            out.put_u8((*value).into());
-        }
-        Value::Byte(value) => {
-            out.put_u8(2);
-            out.put_i8(*value);
-        }
-        Value::Char(value) => {
-            out.put_u8(3);
-            out.put_u16(*value);
-        }
-        Value::Short(value) => {
-            out.put_u8(4);
-            out.put_i16(*value);
-        }
-        Value::Int(value) => {
-            out.put_u8(5);
-            out.put_i32(*value);
-        }
-        Value::Long(value) => {
-            out.put_u8(6);
-            out.put_i64(*value);
-        }
-        Value::Double(value) => {
-            out.put_u8(7);
-            out.put_f64(*value);
-        }
-        Value::Float(value) => {
-            out.put_u8(8);
-            out.put_f32(*value);
-        }
-        Value::String(text) if text.encode_utf16().count() < BIG_STRING => {
-            out.put_u8(9);
-            put_short_string(text, out)?;
-        }
-        Value::String(text) => {
-            let encoded = encode_mutf8(text);
-            out.put_u8(13);
-            put_length(encoded.len(), out)?;
-            out.put_slice(&encoded);
-        }
-        Value::Bytes(bytes) => {
-            out.put_u8(10);
-            put_length(bytes.len(), out)?;
-            out.put_slice(bytes);
-        }
-        Value::Map(map) => {
-            out.put_u8(11);
-            encode_map(map, out)?;
-        }
-        Value::List(list) => {
-            out.put_u8(12);
-            put_length(list.len(), out)?;
-            list.iter().try_for_each(|item| write_value(item, out))?;
-        }
+    write(out, |writer| writer.value(value, 0))
+}
+
+/// Reads a map that fills `bytes`. The null map reads as an empty one. A name that stands twice has its
+/// last value.
+///
+/// # Errors
+///
+/// Any [`WireError`]; bytes left over are one.
+pub fn decode_map(bytes: Bytes) -> Result<ValueMap, WireError> {
+    let mut reader = ValueReader::new(bytes);
+    let map = reader.map(0)?;
+    match reader.input.remaining() {
+        0 => Ok(map),
+        left => Err(WireError::new(
+            WireErrorKind::Trailing,
+            format!("{left} bytes after a map"),
+        )),
     }
-    Ok(())
-}
-
-fn put_length(length: usize, out: &mut BytesMut) -> Result<(), WireError> {
-    out.put_i32(i32::try_from(length).map_err(|_| too_long(length, i32::MAX as usize))?);
-    Ok(())
-}
-
-fn put_short_string(text: &str, out: &mut BytesMut) -> Result<(), WireError> {
-    let encoded = encode_mutf8(text);
-    out.put_u16(u16::try_from(encoded.len()).map_err(|_| too_long(encoded.len(), 65535))?);
-    out.put_slice(&encoded);
-    Ok(())
 }
 
 /// Takes a tagged value from the front of `input`.
 ///
 /// # Errors
 ///
-/// Any [`WireError`].
+/// Any [`WireError`]. How much of `input` is left then is not specified.
 pub fn read_value(input: &mut Bytes) -> Result<Value, WireError> {
-    read_tagged(input, 0)
+    let mut reader = ValueReader::new(std::mem::take(input));
+    let value = reader.value(0);
+    *input = reader.input.into_rest();
+    value
 }
 
-fn read_tagged(input: &mut Bytes, depth: u32) -> Result<Value, WireError> {
-    if depth > MAX_DEPTH {
-        return Err(too_deep());
-    }
-    Ok(match take(input, 1)?.get_u8() {
-        0 => Value::Null,
-        1 => Value::Bool(take(input, 1)?.get_u8() != 0),
-        2 => Value::Byte(take(input, 1)?.get_i8()),
-        3 => Value::Char(take(input, 2)?.get_u16()),
-        4 => Value::Short(take(input, 2)?.get_i16()),
-        5 => Value::Int(take(input, 4)?.get_i32()),
-        6 => Value::Long(take(input, 8)?.get_i64()),
-        7 => Value::Double(take(input, 8)?.get_f64()),
-        8 => Value::Float(take(input, 4)?.get_f32()),
-        9 => Value::String(short_string(input)?),
-        10 => {
-            let length = length(input)?;
-            Value::Bytes(take(input, length)?)
+fn write(
+    out: &mut BytesMut,
+    write: impl FnOnce(&mut ValueWriter) -> Result<(), WireError>,
+) -> Result<(), WireError> {
+    let mut writer = ValueWriter {
+        out: Vec::new(),
+        left: MAX_VALUES,
+    };
+    write(&mut writer)?;
+    out.put_slice(&writer.out);
+    Ok(())
+}
+
+struct ValueWriter {
+    out: Vec<u8>,
+    /// How many more values may follow.
+    left: usize,
+}
+
+impl ValueWriter {
+    fn map(&mut self, map: &ValueMap, depth: u32) -> Result<(), WireError> {
+        check_depth(depth)?;
+        put_length(&mut self.out, map.len())?;
+        for (name, value) in map.iter() {
+            put_text(&mut self.out, &encode_mutf8(name), u16::MAX.into())?;
+            self.value(value, depth)?;
         }
-        11 => Value::Map(read_map(input, depth + 1)?),
-        12 => {
-            let items = length(input)?;
-            let mut list = Vec::new();
-            for _ in 0..items {
-                list.push(read_tagged(input, depth + 1)?);
+        Ok(())
+    }
+
+    fn value(&mut self, value: &Value, depth: u32) -> Result<(), WireError> {
+        self.left = self.left.checked_sub(1).ok_or_else(too_many)?;
+        let out = &mut self.out;
+        match value {
+            Value::Null => out.push(0),
+            Value::Bool(value) => out.extend_from_slice(&[1, u8::from(*value)]),
+            Value::Byte(value) => out.extend_from_slice(&[2, *value as u8]),
+            Value::Char(value) => put_tagged(out, 3, value.to_be_bytes()),
+            Value::Short(value) => put_tagged(out, 4, value.to_be_bytes()),
+            Value::Int(value) => put_tagged(out, 5, value.to_be_bytes()),
+            Value::Long(value) => put_tagged(out, 6, value.to_be_bytes()),
+            Value::Double(value) => put_tagged(out, 7, value.to_be_bytes()),
+            Value::Float(value) => put_tagged(out, 8, value.to_be_bytes()),
+            Value::String(text) if text.encode_utf16().count() < BIG_STRING => {
+                out.push(9);
+                put_text(out, &encode_mutf8(text), u16::MAX.into())?;
             }
-            Value::List(list)
+            Value::String(text) => {
+                let encoded = encode_mutf8(text);
+                out.push(13);
+                put_length(out, encoded.len())?;
+                out.extend_from_slice(&encoded);
+            }
+            Value::Bytes(bytes) => {
+                out.push(10);
+                put_length(out, bytes.len())?;
+                out.extend_from_slice(bytes);
+            }
+            Value::Map(map) => {
+                out.push(11);
+                self.map(map, depth + 1)?;
+            }
+            Value::List(list) => {
+                out.push(12);
+                check_depth(depth + 1)?;
+                put_length(out, list.len())?;
+                list.iter().try_for_each(|item| self.value(item, depth + 1))?;
+            }
         }
-        13 => {
-            let length = length(input)?;
-            Value::String(Arc::from(&*decode_mutf8(&take(input, length)?)?))
+        Ok(())
+    }
+}
+
+fn put_tagged<const N: usize>(out: &mut Vec<u8>, tag: u8, bytes: [u8; N]) {
+    out.push(tag);
+    out.extend_from_slice(&bytes);
+}
+
+struct ValueReader {
+    input: Input,
+    /// How many more values may follow.
+    left: usize,
+}
+
+impl ValueReader {
+    fn new(bytes: Bytes) -> Self {
+        Self {
+            input: Input::new(bytes),
+            left: MAX_VALUES,
         }
-        other => {
-            return Err(WireError::new(
-                WireErrorKind::UnexpectedType,
-                format!("tag {other} where a value belongs"),
-            ));
+    }
+
+    fn map(&mut self, depth: u32) -> Result<ValueMap, WireError> {
+        check_depth(depth)?;
+        let declared = self.input.i32()?;
+        let mut map = ValueMap::new();
+        if declared == -1 {
+            return Ok(map);
         }
-    })
+        // A name takes at least its length, a value at least its tag.
+        for _ in 0..count(declared, self.input.remaining() / 3)? {
+            let length = self.input.u16()?;
+            let name = self.input.text(length.into())?;
+            map.entries.push((name, self.value(depth)?));
+        }
+        Ok(map)
+    }
+
+    fn value(&mut self, depth: u32) -> Result<Value, WireError> {
+        self.left = self.left.checked_sub(1).ok_or_else(too_many)?;
+        let input = &mut self.input;
+        Ok(match input.u8()? {
+            0 => Value::Null,
+            1 => Value::Bool(input.u8()? != 0),
+            2 => Value::Byte(input.u8()? as i8),
+            3 => Value::Char(input.u16()?),
+            4 => Value::Short(input.i16()?),
+            5 => Value::Int(input.i32()?),
+            6 => Value::Long(input.i64()?),
+            7 => Value::Double(input.array().map(f64::from_be_bytes)?),
+            8 => Value::Float(input.array().map(f32::from_be_bytes)?),
+            9 => {
+                let length = input.u16()?;
+                Value::String(input.text(length.into())?)
+            }
+            10 => {
+                let length = input.length()?;
+                Value::Bytes(input.share(length)?)
+            }
+            11 => Value::Map(self.map(depth + 1)?),
+            12 => {
+                check_depth(depth + 1)?;
+                let mut list = Vec::new();
+                for _ in 0..input.length()? {
+                    list.push(self.value(depth + 1)?);
+                }
+                Value::List(list)
+            }
+            13 => {
+                let length = input.length()?;
+                Value::String(input.text(length)?)
+            }
+            other => {
+                return Err(WireError::new(
+                    WireErrorKind::UnexpectedType,
+                    format!("tag {other} where a value belongs"),
+                ));
+            }
+        })
+    }
 }
 
-fn read_map(input: &mut Bytes, depth: u32) -> Result<ValueMap, WireError> {
-    if depth > MAX_DEPTH {
-        return Err(too_deep());
-    }
-    let declared = take(input, 4)?.get_i32();
-    let mut map = ValueMap::new();
-    if declared == -1 {
-        return Ok(map);
-    }
-    // A name takes at least its length, a value at least its tag.
-    for _ in 0..count(declared.into(), input.len() / 3)? {
-        let name = short_string(input)?;
-        map.entries.push((name, read_tagged(input, depth + 1)?));
-    }
-    Ok(map)
-}
-
-fn length(input: &mut Bytes) -> Result<usize, WireError> {
-    let declared = take(input, 4)?.get_i32();
-    count(declared.into(), input.len())
-}
-
-fn short_string(input: &mut Bytes) -> Result<Arc<str>, WireError> {
-    let length = take(input, 2)?.get_u16();
-    Ok(Arc::from(&*decode_mutf8(&take(input, length.into())?)?))
-}
-
-fn take(input: &mut Bytes, length: usize) -> Result<Bytes, WireError> {
-    if input.len() < length {
-        Err(WireError::truncated())
-    } else {
-        Ok(input.split_to(length))
-    }
+fn too_many() -> WireError {
+    too_long(MAX_VALUES + 1, MAX_VALUES)
 }
