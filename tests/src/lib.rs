@@ -1,1 +1,5 @@
 //! Helpers of the tests that need both crates or a real peer.
+
+pub mod certificates;
+pub mod peers;
+pub mod process;

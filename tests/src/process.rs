@@ -1,0 +1,136 @@
+//! Our own programs as processes: the broker's binary and the samples.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// Where the binaries of this build are. They are built if this test was built without them.
+fn target_dir() -> &'static PathBuf {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let mut dir = std::env::current_exe().expect("this test has a path");
+        // target/PROFILE/deps/this-test
+        dir.pop();
+        dir.pop();
+        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        build.args([
+            "build",
+            "--quiet",
+            "-p",
+            "broker-lite",
+            "-p",
+            "examples",
+            "--bins",
+            "--examples",
+        ]);
+        if dir.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(
+            build.status().expect("cargo runs").success(),
+            "the programs under test do not build"
+        );
+        dir
+    })
+}
+
+/// The path of a sample, such as `sender`.
+pub fn example(name: &str) -> PathBuf {
+    target_dir().join("examples").join(name)
+}
+
+/// A port nobody listens on now.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there are ports");
+    listener.local_addr().expect("it has an address").port()
+}
+
+/// What a program that ran to its end left behind.
+#[derive(Debug)]
+pub struct Ended {
+    /// It said that it succeeded.
+    pub success: bool,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+/// Runs a program to its end.
+pub fn run(command: &mut Command) -> Ended {
+    let output = command.stdin(Stdio::null()).output().expect("it can be run");
+    Ended {
+        success: output.status.success(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// A `broker-lite` in a process of its own. Killed when dropped.
+#[derive(Debug)]
+pub struct BrokerProcess {
+    child: Child,
+    /// Where it listens, in the order of its `--listen` arguments.
+    pub addresses: Vec<String>,
+}
+
+impl BrokerProcess {
+    /// Starts one and waits until it is ready.
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(target_dir().join("broker-lite"))
+            .args(arguments)
+            .args(["--log", "warn"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("broker-lite can be run");
+        let stdout = child.stdout.take().expect("its output is piped");
+        let mut broker = Self {
+            child,
+            addresses: Vec::new(),
+        };
+        for line in BufReader::new(stdout).lines() {
+            let line = line.expect("its output can be read");
+            match line.strip_prefix("listening on ") {
+                Some(address) => broker.addresses.push(address.to_owned()),
+                None if line == "ready" => return broker,
+                None => panic!("broker-lite says {line:?}"),
+            }
+        }
+        panic!("broker-lite ended before it was ready");
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it as a power failure would: it can do nothing about it.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+    }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until something is so, and gives up with `what` after a time in which it should have been.
+pub fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(started.elapsed() < limit, "{what} within {limit:?}");
+        std::thread::yield_now();
+    }
+}
