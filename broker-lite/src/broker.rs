@@ -177,12 +177,17 @@ impl BrokerBuilder {
             Some(name) => broker_name(name).into(),
             None => unique_name().into(),
         };
-        let listen = config
+        let mut listen = config
             .listen
             .iter()
             .map(|uri| ListenUri::parse(uri))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| BrokerError::config(error.to_string()))?;
+        // Its own process always reaches it by name.
+        let own = ListenUri::vm(&name);
+        if listen.iter().all(|uri| uri.endpoint != own.endpoint) {
+            listen.push(own);
+        }
         let tls = config
             .tls
             .as_ref()
@@ -193,12 +198,20 @@ impl BrokerBuilder {
         let (store, recovered, stored) = open(config.storage).await?;
         let store = CloseOnDrop::new(store);
         let mut listeners = Vec::new();
-        for (uri, text) in listen.into_iter().zip(&config.listen) {
+        for uri in listen {
+            let wanted = uri.endpoint.to_string();
             let listener = Listener::bind(uri, tls.as_ref())
                 .await
                 .map_err(|error| match error {
-                    BindError::Config(why) => BrokerError::config(format!("cannot listen on {text}: {why}")),
-                    BindError::Io(error) => BrokerError::io(format_args!("cannot listen on {text}"), &error),
+                    BindError::Config(why) => {
+                        BrokerError::config(format!("cannot listen on {wanted}: {why}"))
+                    }
+                    BindError::Io(error) => {
+                        BrokerError::io(format_args!("cannot listen on {wanted}"), &error)
+                    }
+                    BindError::NameInUse => BrokerError::name_in_use(format!(
+                        "cannot listen on {wanted}: this process has a broker of that name already"
+                    )),
                 })?;
             listeners.push(listener);
         }
@@ -210,17 +223,17 @@ impl BrokerBuilder {
                 );
             }
         }
-        let addresses: Vec<_> = listeners
+        // The listener of its own that every broker has says nothing about one that was given others.
+        let given = config.listen.len().max(1);
+        let addresses = listeners
             .iter()
+            .take(given)
             .map(|listener| listener.address().to_string())
-            .collect();
-        let broker_url = listeners.first().map_or_else(
-            || format!("vm://{name}"),
-            |listener| match listener.address() {
-                address if address.is_unspecified() => address.with_host(&host_name()),
-                address => address.to_string(),
-            },
-        );
+            .collect::<Vec<_>>();
+        let broker_url = match listeners.first() {
+            Some(listener) => listener.address().seen_from_outside(&host_name()),
+            None => String::new(),
+        };
 
         let core = Core::new(
             CoreConfig {

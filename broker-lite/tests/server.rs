@@ -5,7 +5,8 @@ mod common;
 use std::time::{Duration, Instant};
 
 use broker_lite::Broker;
-use common::{DEADLINE, Raw, exception, host_port, ok};
+use common::{AnyRaw, DEADLINE, Raw, exception, host_port, ok};
+use openwire_client::transport::TlsOptions;
 use openwire_client::wire::{Command, Destination, KeepAliveInfo, ShutdownInfo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -338,4 +339,149 @@ async fn shutdown_info_ends_the_connection() {
     client.send(ShutdownInfo::default(), false).await.unwrap();
     client.read_to_end().await;
     until(|| broker.stats().core.connections == 0).await;
+}
+
+#[tokio::test]
+async fn the_same_process_reaches_it_by_name() {
+    let broker = Broker::builder().start().await.unwrap();
+    assert_eq!(broker.uri(), format!("vm://{}", broker.name()));
+    let mut client = AnyRaw::connect_any(broker.uri(), &TlsOptions::new())
+        .await
+        .unwrap();
+    client.introduce().await;
+    // It does so as well if there are other listeners, which are not the first to be named.
+    let named = Broker::builder()
+        .name("named")
+        .listen("tcp://127.0.0.1:0")
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(named.addresses().len(), 1);
+    let mut client = AnyRaw::connect_any("vm://named", &TlsOptions::new())
+        .await
+        .unwrap();
+    client.introduce().await;
+    named.stop().await.unwrap();
+    assert!(
+        AnyRaw::connect_any("vm://named", &TlsOptions::new())
+            .await
+            .is_err()
+    );
+    client.read_to_end().await;
+}
+
+#[tokio::test]
+async fn a_name_is_taken_once_in_a_process() {
+    let first = Broker::builder().name("once").start().await.unwrap();
+    let error = Broker::builder().name("once").start().await.unwrap_err();
+    assert!(error.is_address_in_use(), "{error}");
+    first.stop().await.unwrap();
+    Broker::builder().name("once").start().await.unwrap();
+}
+
+/// A certificate authority, and a certificate of it for localhost and for a client.
+struct Certificates {
+    ca: String,
+    chain: String,
+    key: String,
+}
+
+fn certificates() -> Certificates {
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new([]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = params.self_signed(&ca_key).unwrap();
+    let issuer = rcgen::Issuer::new(params, ca_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    Certificates {
+        ca: ca.pem(),
+        chain: certificate.pem(),
+        key: key.serialize_pem(),
+    }
+}
+
+#[tokio::test]
+async fn tls() {
+    let ours = certificates();
+    let broker = Broker::builder()
+        .listen("ssl://localhost:0")
+        .listen("ssl://localhost:0?needClientAuth=true")
+        .listen("ssl://localhost:0?transport.wantClientAuth=true")
+        .tls(
+            ours.chain.as_str(),
+            ours.key.as_str(),
+            Some(ours.ca.clone().into()),
+        )
+        .start()
+        .await
+        .unwrap();
+    let uri = |index: usize| broker.addresses()[index].replace("127.0.0.1", "localhost");
+    let nobody = TlsOptions::new().ca_pem(&ours.ca).unwrap();
+    let known = nobody
+        .clone()
+        .client_certificate_pem(&ours.chain, &ours.key)
+        .unwrap();
+    let theirs = certificates();
+    let stranger = nobody
+        .clone()
+        .client_certificate_pem(&theirs.chain, &theirs.key)
+        .unwrap();
+    for (index, tls, let_in) in [
+        (0, &nobody, true),
+        (0, &known, true),
+        (1, &known, true),
+        (1, &nobody, false),
+        (1, &stranger, false),
+        (2, &nobody, true),
+        (2, &known, true),
+        (2, &stranger, false),
+    ] {
+        let failed = broker.stats().listeners.failed_handshakes;
+        match AnyRaw::connect_any(&uri(index), tls).await {
+            Ok(mut client) => {
+                assert!(let_in, "listener {index}");
+                client.introduce().await;
+            }
+            Err(error) => {
+                assert!(!let_in, "listener {index}: {error}");
+                until(|| broker.stats().listeners.failed_handshakes == failed + 1).await;
+            }
+        }
+    }
+    // Somebody who does not speak TLS.
+    let failed = broker.stats().listeners.failed_handshakes;
+    let mut plain = TcpStream::connect(host_port(&uri(0))).await.unwrap();
+    plain.write_all(b"\0\0\0\x40\x01ActiveMQ").await.unwrap();
+    closed(&mut plain).await;
+    assert_eq!(broker.stats().listeners.failed_handshakes, failed + 1);
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn certificates_that_cannot_be_are_errors_of_the_configuration() {
+    let ours = certificates();
+    let listen = || Broker::builder().listen("ssl://127.0.0.1:0");
+    for (builder, what) in [
+        (listen().tls("", ours.key.as_str(), None), "chain"),
+        (listen().tls(ours.chain.as_str(), "", None), "key"),
+        (
+            listen().tls(ours.chain.as_str(), certificates().key.as_str(), None),
+            "certificate",
+        ),
+        (
+            listen().tls(ours.chain.as_str(), ours.key.as_str(), Some(Vec::new())),
+            "authorities",
+        ),
+        (
+            Broker::builder()
+                .listen("ssl://127.0.0.1:0?needClientAuth=true")
+                .tls(ours.chain.as_str(), ours.key.as_str(), None),
+            "authority",
+        ),
+    ] {
+        let error = builder.start().await.unwrap_err();
+        assert!(error.is_config() && error.to_string().contains(what), "{error}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Where a broker listens: bind URIs and their options.
 
+use std::fmt;
 use std::time::Duration;
 
 use openwire_client::Result;
@@ -46,6 +47,21 @@ pub(crate) enum Endpoint {
     Vm {
         name: String,
     },
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, host, port) = match self {
+            Self::Vm { name } => return write!(f, "vm://{name}"),
+            Self::Tcp { host, port } => ("tcp", host, port),
+            Self::Tls { host, port, .. } => ("ssl", host, port),
+        };
+        if host.contains(':') {
+            write!(f, "{scheme}://[{host}]:{port}")
+        } else {
+            write!(f, "{scheme}://{host}:{port}")
+        }
+    }
 }
 
 /// What a TLS listener wants of its clients.
@@ -127,11 +143,12 @@ impl ListenUri {
 
     fn new(endpoint: Endpoint) -> Self {
         Self {
+            // Nobody in the same process goes away unnoticed.
+            inactivity_monitor: !matches!(endpoint, Endpoint::Vm { .. }),
             endpoint,
             maximum_connections: usize::MAX,
             backlog: BACKLOG,
             connect_attempt_timeout: CONNECT_ATTEMPT_TIMEOUT,
-            inactivity_monitor: true,
             keep_alive: true,
             tcp_no_delay: None,
             wire: WireFormatOptions::default(),

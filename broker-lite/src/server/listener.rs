@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openwire_client::transport::vm::{self, VmListener};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tracing::{debug, error, warn};
 
 use super::connection::{Keeping, serve};
@@ -26,39 +28,84 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A bound listener.
 pub(crate) struct Listener {
-    socket: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    socket: Socket,
     settings: Arc<ListenUri>,
     address: Address,
 }
 
+enum Socket {
+    Tcp(TcpListener, Option<Arc<ServerConfig>>),
+    Vm(VmListener),
+}
+
+/// Somebody who has connected.
+enum Incoming {
+    Tcp(TcpStream, SocketAddr, Option<Arc<ServerConfig>>),
+    Vm(DuplexStream),
+}
+
+/// The bytes of a connection, whatever carries them.
+trait Stream: AsyncRead + AsyncWrite + Unpin {
+    /// Sets `TCP_NODELAY`, where there is TCP.
+    fn set_nodelay(&self, no_delay: bool) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn set_nodelay(&self, no_delay: bool) -> io::Result<()> {
+        Self::set_nodelay(self, no_delay)
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn set_nodelay(&self, no_delay: bool) -> io::Result<()> {
+        self.get_ref().0.set_nodelay(no_delay)
+    }
+}
+
+impl Stream for DuplexStream {
+    fn set_nodelay(&self, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Where a listener can be reached.
 #[derive(Debug, Clone)]
-pub(crate) struct Address {
-    scheme: &'static str,
-    socket: SocketAddr,
+pub(crate) enum Address {
+    Socket {
+        scheme: &'static str,
+        socket: SocketAddr,
+    },
+    Vm {
+        name: String,
+    },
 }
 
 impl Address {
     /// Anybody who reaches this machine reaches the listener.
     pub(crate) fn is_public(&self) -> bool {
-        !self.socket.ip().is_loopback()
+        match self {
+            Self::Socket { socket, .. } => !socket.ip().is_loopback(),
+            Self::Vm { .. } => false,
+        }
     }
 
-    /// It listens on all addresses of this machine.
-    pub(crate) fn is_unspecified(&self) -> bool {
-        self.socket.ip().is_unspecified()
-    }
-
-    /// The URI with another host.
-    pub(crate) fn with_host(&self, host: &str) -> String {
-        format!("{}://{host}:{}", self.scheme, self.socket.port())
+    /// The URI for clients on other machines, where `host` is this one's name.
+    pub(crate) fn seen_from_outside(&self, host: &str) -> String {
+        match self {
+            Self::Socket { scheme, socket } if socket.ip().is_unspecified() => {
+                format!("{scheme}://{host}:{}", socket.port())
+            }
+            _ => self.to_string(),
+        }
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme, self.socket)
+        match self {
+            Self::Socket { scheme, socket } => write!(f, "{scheme}://{socket}"),
+            Self::Vm { name } => write!(f, "vm://{name}"),
+        }
     }
 }
 
@@ -67,13 +114,25 @@ impl fmt::Display for Address {
 pub(crate) enum BindError {
     Config(String),
     Io(io::Error),
+    /// A broker of this process has the name.
+    NameInUse,
 }
 
 impl Listener {
     /// Binds the endpoint of a URI.
     pub(crate) async fn bind(settings: ListenUri, tls: Option<&Tls>) -> Result<Self, BindError> {
-        let (scheme, host, port, tls) = match &settings.endpoint {
-            Endpoint::Tcp { host, port } => ("tcp", host, *port, None),
+        let (socket, address) = match &settings.endpoint {
+            Endpoint::Tcp { host, port } => {
+                let (socket, address) = bind(host, *port, settings.backlog).await.map_err(BindError::Io)?;
+                let scheme = "tcp";
+                (
+                    Socket::Tcp(socket, None),
+                    Address::Socket {
+                        scheme,
+                        socket: address,
+                    },
+                )
+            }
             Endpoint::Tls {
                 host,
                 port,
@@ -82,18 +141,23 @@ impl Listener {
                 let identity =
                     tls.ok_or_else(|| BindError::Config("ssl:// needs a certificate and a key".to_owned()))?;
                 let config = identity.server_config(*client_auth).map_err(BindError::Config)?;
-                ("ssl", host, *port, Some(config))
+                let (socket, address) = bind(host, *port, settings.backlog).await.map_err(BindError::Io)?;
+                let scheme = "ssl";
+                (
+                    Socket::Tcp(socket, Some(config)),
+                    Address::Socket {
+                        scheme,
+                        socket: address,
+                    },
+                )
             }
-            Endpoint::Vm { .. } => return Err(BindError::Config("vm:// has no socket".to_owned())),
-        };
-        let socket = bind(host, port, settings.backlog).await.map_err(BindError::Io)?;
-        let address = Address {
-            scheme,
-            socket: socket.local_addr().map_err(BindError::Io)?,
+            Endpoint::Vm { name } => {
+                let listener = vm::bind(name).map_err(|_| BindError::NameInUse)?;
+                (Socket::Vm(listener), Address::Vm { name: name.clone() })
+            }
         };
         Ok(Self {
             socket,
-            tls,
             settings: Arc::new(settings),
             address,
         })
@@ -106,7 +170,7 @@ impl Listener {
 
     /// Accepts connections until the broker stops; then gives the port back and waits for the connections
     /// to end.
-    pub(crate) async fn run(self, server: Arc<Server>) {
+    pub(crate) async fn run(mut self, server: Arc<Server>) {
         let mut stop = server.stop.clone();
         let mut connections = JoinSet::new();
         let mut pause = FIRST_PAUSE;
@@ -123,7 +187,7 @@ impl Listener {
                 accepted = self.socket.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
+                Ok(incoming) => {
                     pause = FIRST_PAUSE;
                     count(&server.counters.accepted);
                     if connections.len() >= self.settings.maximum_connections {
@@ -131,19 +195,13 @@ impl Listener {
                         if !std::mem::replace(&mut full, true) {
                             warn!(
                                 listener = %self.address,
-                                "closing {peer}: maximumConnections={} is reached",
+                                "closing a connection: maximumConnections={} is reached",
                                 self.settings.maximum_connections
                             );
                         }
                         continue;
                     }
-                    connections.spawn(connect(
-                        server.clone(),
-                        stream,
-                        peer,
-                        self.tls.clone(),
-                        self.settings.clone(),
-                    ));
+                    connections.spawn(connect(server.clone(), incoming, self.settings.clone()));
                 }
                 Err(failure) => {
                     count(&server.counters.failed_accepts);
@@ -165,6 +223,19 @@ impl Listener {
     }
 }
 
+impl Socket {
+    /// The next connection. Cancel safe.
+    async fn accept(&mut self) -> io::Result<Incoming> {
+        match self {
+            Self::Tcp(listener, tls) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok(Incoming::Tcp(stream, peer, tls.clone()))
+            }
+            Self::Vm(listener) => Ok(Incoming::Vm(listener.accept().await)),
+        }
+    }
+}
+
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(failure) = ended
         && failure.is_panic()
@@ -173,14 +244,18 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn bind(host: &str, port: u16, backlog: u32) -> io::Result<TcpListener> {
+/// Binds a host and port; gives the address with the real port.
+async fn bind(host: &str, port: u16, backlog: u32) -> io::Result<(TcpListener, SocketAddr)> {
     let mut addresses: Vec<_> = lookup_host((host, port)).await?.collect();
     // As Java has it: `localhost` is 127.0.0.1 where there are both.
     addresses.sort_by_key(SocketAddr::is_ipv6);
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
     for address in addresses {
         match bind_address(address, backlog) {
-            Ok(socket) => return Ok(socket),
+            Ok(socket) => {
+                let address = socket.local_addr()?;
+                return Ok((socket, address));
+            }
             Err(error) => last = error,
         }
     }
@@ -199,30 +274,21 @@ fn bind_address(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     socket.listen(backlog)
 }
 
-/// Takes a new TCP connection through TLS, if there is any, to its first frame, and serves it.
-async fn connect(
-    server: Arc<Server>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
-    settings: Arc<ListenUri>,
-) {
+/// Takes a new connection through TLS, if there is any, to its first frame, and serves it.
+async fn connect(server: Arc<Server>, incoming: Incoming, settings: Arc<ListenUri>) {
     let deadline = Instant::now() + settings.connect_attempt_timeout;
+    let (stream, peer, tls) = match incoming {
+        Incoming::Tcp(stream, peer, tls) => (stream, peer, tls),
+        Incoming::Vm(stream) => {
+            return greet(server, stream, "vm://".to_owned(), deadline, &settings).await;
+        }
+    };
     // The first frames shall not wait; what was negotiated is set later, below the TLS.
     if let Err(failure) = stream.set_nodelay(true) {
         debug!(%peer, "TCP_NODELAY: {failure}");
     }
     let Some(tls) = tls else {
-        greet(
-            server,
-            stream,
-            format!("tcp://{peer}"),
-            deadline,
-            &settings,
-            |stream| Some(stream),
-        )
-        .await;
-        return;
+        return greet(server, stream, format!("tcp://{peer}"), deadline, &settings).await;
     };
     let mut stop = server.stop.clone();
     let accepted = tokio::select! {
@@ -231,11 +297,7 @@ async fn connect(
     };
     match accepted {
         Ok(Ok(stream)) => {
-            let peer = format!("ssl://{peer}");
-            greet(server, stream, peer, deadline, &settings, |stream| {
-                Some(stream.get_ref().0)
-            })
-            .await;
+            greet(server, stream, format!("ssl://{peer}"), deadline, &settings).await;
         }
         Ok(Err(failure)) => {
             count(&server.counters.failed_handshakes);
@@ -249,16 +311,13 @@ async fn connect(
 }
 
 /// Agrees on a wire format with a client, within the time it has, and serves it.
-async fn greet<S>(
+async fn greet(
     server: Arc<Server>,
-    mut stream: S,
+    mut stream: impl Stream,
     peer: String,
     deadline: Instant,
     settings: &ListenUri,
-    tcp: impl Fn(&S) -> Option<&TcpStream>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+) {
     let mut stop = server.stop.clone();
     let greeted = tokio::select! {
         greeted = timeout_at(deadline, handshake(&mut stream, &settings.wire)) => greeted,
@@ -284,9 +343,8 @@ async fn greet<S>(
             return;
         }
     };
-    if let Some(tcp) = tcp(&stream)
-        && let Err(failure) = tcp.set_nodelay(settings.tcp_no_delay.unwrap_or(format.tcp_no_delay))
-    {
+    let no_delay = settings.tcp_no_delay.unwrap_or(format.tcp_no_delay);
+    if let Err(failure) = stream.set_nodelay(no_delay) {
         debug!(peer, "TCP_NODELAY: {failure}");
     }
     let keeping = Keeping {

@@ -6,6 +6,8 @@ use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use openwire_client::transport::{self, ReadHalf, TlsOptions, WriteHalf};
+use openwire_client::uri::Endpoint;
 use openwire_client::wire::{
     Command, ConnectionId, ConnectionInfo, Decoder, Destination, Encoder, Message, MessageAck, MessageId,
     MessageKind, ProducerId, ProducerInfo, SessionId, SessionInfo, WireFormat, WireFormatOptions, negotiate,
@@ -42,6 +44,19 @@ impl Raw {
         let stream = TcpStream::connect(host_port(uri)).await?;
         stream.set_nodelay(true)?;
         Self::over(stream, options).await
+    }
+}
+
+/// A client over whatever carries a URI's connections.
+pub(crate) type AnyRaw = Raw<tokio::io::Join<ReadHalf, WriteHalf>>;
+
+impl AnyRaw {
+    pub(crate) async fn connect_any(uri: &str, tls: &TlsOptions) -> openwire_client::Result<Self> {
+        let (read, write) = transport::connect(&Endpoint::parse(uri)?, tls)
+            .await?
+            .into_split();
+        let stream = tokio::io::join(read, write);
+        Ok(Self::over(stream, &WireFormatOptions::default()).await?)
     }
 }
 
