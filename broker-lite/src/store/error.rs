@@ -8,6 +8,11 @@ use std::fmt;
 pub enum StoreError {
     /// The store was closed.
     Closed,
+    /// This cannot be stored or done as asked; what the store holds is unharmed.
+    Refused(String),
+    /// No disk space for another message: the batch was not stored. Batches without messages, such as
+    /// acknowledgements, still are for a while, and messages are again once there is space.
+    Full(String),
     /// A write or sync failed: nothing more is accepted, because what the disk holds is not known.
     Poisoned(String),
     /// Damage in the middle of what was durable. The store does not open.
@@ -29,6 +34,8 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("the store is closed"),
+            Self::Refused(why) => f.write_str(why),
+            Self::Full(why) => write!(f, "no disk space for another message: {why}"),
             Self::Poisoned(why) => write!(f, "the store takes nothing more after a failed write: {why}"),
             Self::Damaged { file, offset, reason } => {
                 write!(f, "{file} is damaged at byte {offset}: {reason}")

@@ -7,11 +7,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use openwire_client::wire::{Message, ProducerId};
 
 mod error;
 pub mod journal;
 pub mod memory;
+mod state;
+#[cfg(test)]
+mod suite;
 
 pub use error::StoreError;
 
@@ -46,19 +50,21 @@ pub enum Op {
         /// Its key.
         key: DestinationKey,
     },
-    /// A message arrived.
+    /// A message arrived. Its destination exists: a store refuses a batch in which it does not.
     Put {
         /// Where and with which sequence.
         key: MessageKey,
         /// The message as it will be dispatched.
         message: Arc<Message>,
     },
-    /// A message was acknowledged, expired or dead-lettered.
+    /// A message was acknowledged, expired or dead-lettered. Not an error if it is not there.
     Remove {
         /// Which.
         key: MessageKey,
     },
-    /// The redelivery counter of a stored message changed.
+    /// The redelivery counter of a stored message changed. It starts with what the message was put with.
+    ///
+    /// The counter is kept beside the message: a message that is loaded has the one it was put with.
     Redelivered {
         /// Which.
         key: MessageKey,
@@ -85,10 +91,13 @@ pub struct Batch {
 
 /// Told once when a batch is durable, or that it never will be.
 ///
-/// Runs on a thread of the store: it must not block.
+/// Runs on a thread of the store or, before [`Store::append`] returns, on the caller's: the caller holds no
+/// lock then that it takes. It must not block and not call [`Store::close`].
 pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// Told once with what was loaded, in the order asked for; `None` for a message that is no longer there.
+///
+/// Runs where a [`Done`] does, under the same rules.
 pub type Loaded = Box<dyn FnOnce(Result<Vec<(MessageKey, Option<Arc<Message>>)>, StoreError>) + Send>;
 
 /// What a store held when it was opened.
@@ -102,8 +111,8 @@ pub struct Recovered {
     pub next_sequence: u64,
     /// The next destination key to give out.
     pub next_destination: u32,
-    /// The last stored `producerSequenceId` of the producers seen most recently, for duplicate detection
-    /// of what a client sends again after a failover.
+    /// The highest stored `producerSequenceId` of the producers seen most recently, the latest one last, for
+    /// duplicate detection of what a client sends again after a failover.
     pub producers: Vec<(ProducerId, i64)>,
 }
 
@@ -125,10 +134,24 @@ pub struct RecoveredDestination {
 pub struct RecoveredMessage {
     /// Its sequence.
     pub sequence: u64,
-    /// Its size in the broker's accounting, in bytes.
+    /// Its [`accounting_size`], in bytes.
     pub size: u32,
     /// Its redelivery counter.
     pub redelivered: u32,
+}
+
+/// The size of a message in the broker's accounting, as ActiveMQ counts it: body and properties and a fixed
+/// amount for the rest.
+pub fn accounting_size(message: &Message) -> u32 {
+    /// `Message.DEFAULT_MINIMUM_MESSAGE_SIZE`.
+    const HEADER: usize = 1024;
+    u32::try_from(HEADER + payload_len(message)).unwrap_or(u32::MAX)
+}
+
+/// Bytes of body and properties.
+fn payload_len(message: &Message) -> usize {
+    let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+    len(&message.content) + len(&message.marshalled_properties)
 }
 
 /// What a store says of itself.
@@ -142,7 +165,7 @@ pub struct StoreStats {
     pub batches: u64,
     /// Syncs done for them.
     pub syncs: u64,
-    /// Bytes appended and not yet durable.
+    /// Bytes appended whose `done` was not called yet.
     pub backlog_bytes: u64,
 }
 
@@ -151,16 +174,19 @@ pub struct StoreStats {
 pub trait Store: Send + Sync + 'static {
     /// Appends a batch. Returns at once; `done` is called when the batch is durable.
     ///
-    /// Appends take effect in the order of the calls.
+    /// Appends take effect, and their `done`s are called, in the order of the calls. A batch that fails with
+    /// [`StoreError::Refused`] or [`StoreError::Full`] is as if it had never been appended, and the store
+    /// goes on; after any other error it does not.
     fn append(&self, batch: Batch, done: Done);
 
     /// Reads messages back. A message of a batch that was appended before this call is found.
     fn load(&self, keys: Vec<MessageKey>, done: Loaded);
 
-    /// Bytes appended and not yet durable: what [`Store::ready`] waits on.
+    /// Bytes appended whose `done` was not called yet: what [`Store::ready`] waits on.
     fn backlog(&self) -> usize;
 
-    /// Waits until the backlog is small enough to accept more. Cancel safe.
+    /// Waits until the backlog is small enough to accept more; a store that failed or is closed does not
+    /// keep anybody waiting. Cancel safe.
     async fn ready(&self);
 
     /// What the store says of itself.
@@ -168,6 +194,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Makes everything durable, marks the store as closed in order and releases it.
     ///
-    /// Blocks until done; later appends fail with [`StoreError`].
+    /// Blocks until done. Later appends and loads fail with [`StoreError::Closed`]; closing again does
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Poisoned`] if the store had failed before or fails now. It is released all the same.
     fn close(&self) -> Result<(), StoreError>;
 }

@@ -1,1 +1,467 @@
-//! The journal.
+//! The journal: the store that keeps messages in append-only files of its own.
+//!
+//! # How it works
+//!
+//! Batches are appended to a log, which lies in segment files of a fixed size. A segment is made ahead of
+//! time, so a commit never changes the length of a file, and is used again when it is no longer needed. One
+//! thread writes: what arrives during a sync is written together and made durable by the next one. Where
+//! each message lies is kept in memory (about 50 bytes for each), bodies are not; a second thread reads them
+//! back. A third makes segments ahead and puts old ones back.
+//!
+//! **A segment is reclaimed when none of its messages is there any more, the oldest segment first.** So
+//! what says that a message is gone never goes before the message does. If a few old messages keep a log
+//! that is more than twice as long as needed, and by more than two segments, they are copied to its end.
+//!
+//! **On a full disk messages are refused with [`StoreError::Full`], acknowledgements are not**: the last
+//! eighth of the last segment is theirs.
+//!
+//! # The files
+//!
+//! | name | what |
+//! | --- | --- |
+//! | `lock` | locked as long as a process has the journal open; holds its id |
+//! | `journal-0000000042.log` | segment 42; the numbers of the segments follow each other |
+//! | `spare-7.log` | a file that waits to become a segment; its content means nothing |
+//!
+//! All numbers are little-endian. A segment is a sequence of frames, each at a multiple of 8 bytes, with
+//! zeros between; what follows the last one means nothing (older frames, if the file was used before).
+//!
+//! ```text
+//! frame
+//!   0  4  magic            "OWJ1"
+//!   4  4  crc              CRC-32 (IEEE) of everything from byte 8 to the end of the payload
+//!   8  4  length           bytes of payload
+//!  12  4  kind             1 catalog, 2 batch, 3 copies, 4 reclaim, 5 seal, 6 close
+//!  16  8  journal          random number of this journal
+//!  24  4  segment          the segment the frame stands in
+//!  28  4  offset           where in it
+//!  32  4  synced segment   everything before this place was durable
+//!  36  4  synced offset    when the frame was written
+//!  40     payload
+//! ```
+//!
+//! The number of the journal, segment and offset are checked, so that neither a frame from an earlier use
+//! of the file nor one inside a message's body is ever taken for one of the log.
+//!
+//! * A **catalog** is the first frame of each segment and stands nowhere else: what the segments before it
+//!   said, except messages. With it, the segments before it are not needed.
+//! * A **batch** holds the records of one batch: all of them count, or none.
+//! * **Copies** hold puts of messages that stood in an older segment and are still there.
+//! * A **reclaim** frame says that all segments before the given one are not needed. Their files are touched
+//!   once it is durable. One that is missing otherwise is damage.
+//! * A **seal** ends a segment; the log goes on in the next one. A **close** does the same, and says that the
+//!   journal was closed in order. Both are empty.
+//!
+//! ```text
+//! payload of a catalog                    payload of a reclaim frame
+//!   4  version of this layout: 1            4  oldest segment that is needed
+//!   4  oldest segment that is needed
+//!   8  next sequence                      producer
+//!   4  next destination key                 8  value
+//!   4  number of destinations, for each     8  session
+//!        4  key                             8  highest producerSequenceId
+//!        8  dispatched up to                   connection id, UTF-8
+//!        4  length of the name
+//!           name, UTF-8
+//!   4  number of producers, for each, the latest one last
+//!        4  length of the producer
+//!           producer
+//!
+//! records of a batch, one after the other, and of copies (puts only)
+//!   put                                   remove              create destination
+//!     0  1  1                               0  1  2             0  1  5
+//!     1  4  CRC-32 of all from byte 5 on    1  4  destination   1  4  destination
+//!     5  4  length of the body              5  8  sequence      5  4  length of the name
+//!     9  4  destination                   redelivered           9     name, UTF-8
+//!    13  8  sequence                        0  1  3           remove destination
+//!    21  4  accounting size                 1  4  destination   0  1  6
+//!    25  4  redelivery counter              5  8  sequence      1  4  destination
+//!    29  4  length of the producer or 0    13  4  counter
+//!    33     producer, its sequence being  dispatched
+//!           that of this message            0  1  4
+//!           body: the marshalled message    1  4  destination
+//!                                           5  8  up to this sequence
+//! ```
+//!
+//! The redelivery counter of a copy is what it was when the copy was made. A put of a key that is there
+//! replaces it: the later place counts.
+//!
+//! # Recovery
+//!
+//! Segments are read in order from the first catalog on. The first frame that is not valid ends the log if
+//! it can be what was being written when the machine stopped; everything from there on is cut off. If any
+//! later frame, in this or a later segment, says that more than the log up to there was durable, it cannot:
+//! the journal is damaged, and does not open. After a close in order every frame is known to have been
+//! durable; after a crash the last turn of the writer is not, as nothing was written after it.
+//!
+//! A journal that opens always goes on in a new segment and cuts the file of the one before to its length.
+//! Segments behind a cut are removed, never used again, so their frames cannot come back.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use parking_lot::Mutex;
+
+use super::{Batch, Done, Loaded, MessageKey, Recovered, Store, StoreError, StoreStats};
+
+mod compaction;
+mod disk;
+mod format;
+mod index;
+mod keeper;
+mod reader;
+mod recovery;
+mod segment;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod window;
+mod writer;
+
+use compaction::Compaction;
+use disk::{Directory, Disk};
+use format::{ALIGN, FrameKind, HEADER, Position, begin_frame, end_frame, frame_len};
+use index::Index;
+use reader::Request;
+use recovery::{Ending, Recovery, recover};
+use segment::{FIRST_SEGMENT, Pool, Segment};
+use shared::{Shared, Stop};
+use writer::Writer;
+
+/// The sizes [`JournalOptions::segment_size`] may have: smaller ones are all catalog and seal, and of larger
+/// ones two would not fit the 32 bits of an offset.
+const SEGMENT_SIZES: std::ops::RangeInclusive<u64> = 8 * 1024..=1 << 30;
+
+/// The most [`JournalOptions::spare_segments`] may be: they are space that nobody else can use.
+const MAX_SPARES: usize = 64;
+
+/// When a batch counts as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// When it is durable: neither a killed process nor a power failure loses it. ActiveMQ's
+    /// `journalDiskSyncStrategy="always"`.
+    #[default]
+    Always,
+    /// When it is written: a killed process does not lose it, a power failure may lose what was written in
+    /// the last interval. ActiveMQ's `journalDiskSyncStrategy="periodic"`.
+    Interval(Duration),
+    /// When it is written, and the operating system decides when it becomes durable: a power failure may
+    /// lose what was written since, usually half a minute. What is lost is lost from the end, and the journal
+    /// opens, because a segment that is full is synced before older ones are used again. ActiveMQ's
+    /// `journalDiskSyncStrategy="never"`.
+    Os,
+}
+
+/// How a [`Journal`] is kept.
+#[derive(Debug, Clone)]
+pub struct JournalOptions {
+    /// The size of a segment in bytes, 8 KiB to 1 GiB; 64 MiB by default. One with a batch that is larger is
+    /// as large as needed. It may change between two runs. ActiveMQ's `journalMaxFileLength`.
+    pub segment_size: u64,
+    /// When a batch counts as stored; [`Durability::Always`] by default.
+    pub durability: Durability,
+    /// How many segments are made ahead of time, once one is half full, and how many old ones are kept to be
+    /// used again; 1 to 64, 3 by default.
+    pub spare_segments: usize,
+    /// [`Store::ready`] waits while more bytes than this were appended and not yet stored. 64 MiB by
+    /// default.
+    pub backlog_limit: usize,
+}
+
+/// A multiple of what the writer writes at a time, so that it always finds enough; and a tenth of a second
+/// of a fast disk, so that nobody waits long for what stands before him.
+const BACKLOG_LIMIT: usize = 64 * 1024 * 1024;
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self {
+            segment_size: 64 * 1024 * 1024,
+            durability: Durability::Always,
+            spare_segments: 3,
+            backlog_limit: BACKLOG_LIMIT,
+        }
+    }
+}
+
+impl JournalOptions {
+    fn check(&self) -> Result<(), StoreError> {
+        if !SEGMENT_SIZES.contains(&self.segment_size) {
+            return Err(StoreError::Refused(format!(
+                "a segment size of {} bytes is not in {} to {}",
+                self.segment_size,
+                SEGMENT_SIZES.start(),
+                SEGMENT_SIZES.end()
+            )));
+        }
+        if !(1..=MAX_SPARES).contains(&self.spare_segments) {
+            return Err(StoreError::Refused(format!(
+                "{} spare segments are not in 1 to {MAX_SPARES}",
+                self.spare_segments
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// A store in files of its own; see [the module](self).
+///
+/// Dropping it without [`Store::close`] is what a crash of the process is: batches whose `done` was not called
+/// fail with [`StoreError::Closed`], and the next opener is not told that it was closed in order.
+pub struct Journal {
+    shared: Arc<Shared>,
+    pool: Arc<Pool>,
+    disk: Arc<dyn Disk>,
+    requests: Mutex<Option<Sender<Request>>>,
+    /// Writer, keeper and reader, in the order in which they end.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Journal {
+    /// Opens the journal in a directory, which is made if it is missing, and says what it holds. Blocks as
+    /// long as it takes to read the log.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`] if a process has it open, this one included; [`StoreError::Damaged`] if
+    /// something that was durable cannot be read; [`StoreError::Refused`] for options out of range;
+    /// [`StoreError::Full`] if there is no space to go on in; [`StoreError::Io`] for anything else the file
+    /// system says.
+    pub fn open(dir: impl AsRef<Path>, options: JournalOptions) -> Result<(Self, Recovered), StoreError> {
+        Self::open_on(Arc::new(Directory::open(dir.as_ref())?), options)
+    }
+
+    fn open_on(disk: Arc<dyn Disk>, options: JournalOptions) -> Result<(Self, Recovered), StoreError> {
+        options.check()?;
+        disk.lock()?;
+        let opened = Self::open_locked(disk.clone(), &options);
+        if opened.is_err() {
+            disk.unlock();
+        }
+        opened
+    }
+
+    fn open_locked(disk: Arc<dyn Disk>, options: &JournalOptions) -> Result<(Self, Recovered), StoreError> {
+        let failed = |error: io::Error| StoreError::Io(format!("opening the journal: {error}"));
+        let mut recovery = recover(&*disk)?;
+        settle(&*disk, &mut recovery).map_err(failed)?;
+        let Recovery {
+            mut index,
+            journal,
+            end,
+            ending,
+            ..
+        } = recovery;
+        let recovered = index
+            .state()
+            .recovered(ending == Ending::Closed, |message| message.size);
+        let journal = journal.unwrap_or_else(rand::random);
+        let segment_size = options.segment_size / ALIGN as u64 * ALIGN as u64;
+        let pool = Pool::open(
+            disk.clone(),
+            segment_size,
+            options.spare_segments,
+            index.disk_bytes(),
+        );
+        let pool = Arc::new(pool.map_err(failed)?);
+        let (active, at) = begin(&pool, &mut index, journal, end)?;
+
+        let shared = Arc::new(Shared::new(index, at, options.backlog_limit));
+        let (tasks, keeper_tasks) = channel();
+        let (requests, reader_requests) = channel();
+        let writer = Writer::new(
+            shared.clone(),
+            pool.clone(),
+            tasks,
+            options.durability,
+            journal,
+            (active, at),
+            Compaction::new(segment_size, end.segment),
+        );
+        // The writer last: should one not start, those before it end by themselves.
+        let keeper = {
+            let (shared, pool) = (shared.clone(), pool.clone());
+            spawn("journal-keeper", move || {
+                keeper::run(&keeper_tasks, &shared, &pool)
+            })?
+        };
+        let reader = {
+            let shared = shared.clone();
+            spawn("journal-reader", move || reader::run(&reader_requests, &shared))?
+        };
+        let writer = spawn("journal-writer", move || writer.run())?;
+        let journal = Self {
+            shared,
+            pool,
+            disk,
+            requests: Mutex::new(Some(requests)),
+            threads: Mutex::new(vec![writer, keeper, reader]),
+        };
+        Ok((journal, recovered))
+    }
+
+    /// Waits for the threads to end. `Vec` of handles is empty after the first time.
+    fn join(&self) {
+        let mut threads = self.threads.lock();
+        self.requests.lock().take();
+        for thread in threads.drain(..) {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .map_err(|error| StoreError::Io(format!("starting the thread {name}: {error}")))
+}
+
+/// Makes what was recovered durable and final, so that what was cut off cannot come back.
+fn settle(disk: &dyn Disk, recovery: &mut Recovery) -> io::Result<()> {
+    // The newest first, each for good: what is behind a cut must never seem to follow a gap.
+    for name in recovery.leftovers.iter().rev() {
+        disk.remove(name)?;
+        disk.sync_directory()?;
+    }
+    // A killed process may have written more than it synced.
+    for segment in recovery.index.segments_from(recovery.synced.segment) {
+        segment.file.sync()?;
+    }
+    let (Some(journal), Some(newest)) = (recovery.journal, recovery.index.newest_mut()) else {
+        return Ok(());
+    };
+    let mut end = recovery.end;
+    if recovery.ending == Ending::Open {
+        let mut seal = BytesMut::new();
+        let start = begin_frame(&mut seal);
+        end_frame(&mut seal, start, FrameKind::Seal, journal, end, end);
+        newest.file.write_all_at(&seal, end.offset.into())?;
+        newest.file.sync()?;
+        end.offset += seal.len() as u32;
+    }
+    newest.file.truncate(end.offset.into())?;
+    if let Some(newest) = Arc::get_mut(newest) {
+        newest.len = end.offset.into();
+    }
+    recovery.index.set_end(end.offset);
+    recovery.end = end;
+    Ok(())
+}
+
+/// Begins the segment behind `end`, and says where the log goes on.
+fn begin(
+    pool: &Pool,
+    index: &mut Index,
+    journal: u64,
+    end: Position,
+) -> Result<(Arc<Segment>, Position), StoreError> {
+    let number = match end.segment {
+        0 => FIRST_SEGMENT,
+        last => last
+            .checked_add(1)
+            .ok_or_else(|| StoreError::Refused("the journal has no number left".into()))?,
+    };
+    let mut catalog = index.catalog();
+    if index.oldest_number().is_none() {
+        catalog.oldest = number;
+    }
+    let mut frame = BytesMut::new();
+    let start = begin_frame(&mut frame);
+    catalog.encode(&mut frame);
+    let segment = pool.segment(number, frame_len(frame.len() - HEADER) as u64, 0)?;
+    let at = Position {
+        segment: number,
+        offset: 0,
+    };
+    end_frame(&mut frame, start, FrameKind::Catalog, journal, at, end);
+    let failed = |error| StoreError::Io(format!("{}: {error}", segment.name()));
+    segment.file.write_all_at(&frame, 0).map_err(failed)?;
+    segment.file.sync().map_err(failed)?;
+    index.add_segment(segment.clone());
+    index.set_end(frame.len() as u32);
+    let at = Position {
+        offset: frame.len() as u32,
+        ..at
+    };
+    Ok((segment, at))
+}
+
+#[async_trait]
+impl Store for Journal {
+    fn append(&self, batch: Batch, done: Done) {
+        if let Err(done) = self.shared.append(batch, done) {
+            done(Err(StoreError::Closed));
+        }
+    }
+
+    fn load(&self, keys: Vec<MessageKey>, done: Loaded) {
+        let after = self.shared.appended();
+        let requests = self.requests.lock().clone();
+        let request = Request { keys, after, done };
+        let unsent = match requests {
+            Some(requests) => requests.send(request).err().map(|unsent| unsent.0),
+            None => Some(request),
+        };
+        if let Some(request) = unsent {
+            (request.done)(Err(StoreError::Closed));
+        }
+    }
+
+    fn backlog(&self) -> usize {
+        self.shared.backlog()
+    }
+
+    async fn ready(&self) {
+        self.shared.wait_room().await;
+    }
+
+    fn stats(&self) -> StoreStats {
+        let (batches, syncs) = self.shared.counts();
+        StoreStats {
+            messages: self.shared.index.lock().state().messages(),
+            disk_bytes: self.pool.disk_bytes(),
+            batches,
+            syncs,
+            backlog_bytes: self.shared.backlog() as u64,
+        }
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.shared.stop(Stop::Close);
+        self.join();
+        self.disk.unlock();
+        self.shared.failure().map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.shared.stop(Stop::Abandon);
+        let me = std::thread::current().id();
+        let on_own_thread = self
+            .threads
+            .get_mut()
+            .iter()
+            .any(|thread| thread.thread().id() == me);
+        // A callback may hold the last handle. The lock goes with the threads then.
+        if !on_own_thread {
+            self.join();
+            self.disk.unlock();
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Moving the few messages of an old segment forward, so that it can be reclaimed.
+//!
+//! Segments are reclaimed oldest first, so one message that nobody takes would keep everything behind it.
+//! When the log is more than twice as long as what is needed of it, the oldest segment is walked through
+//! and what is still there is written again, at the end of the log. That costs at most about one byte
+//! written for each byte freed, and leaves a log of at most about twice what is stored, and a few segments.
+
+use std::sync::Arc;
+
+use super::super::{MessageKey, StoreError};
+use super::format::{
+    ALIGN, FrameHeader, FrameKind, HEADER, PutRecord, RECORD_PREFIX, begin_frame, encode_copy, frame_len,
+    is_put, put_key_of, record_len,
+};
+use super::index::{Copied, Index, Location};
+use super::segment::Segment;
+use super::window::Window;
+use super::writer::{Pending, Purpose, Writer};
+
+/// The log may be so many times as long as what is needed of it.
+const ALLOWED_FACTOR: u64 = 2;
+
+/// And this many segments longer: a short log is not worth the work.
+const ALLOWED_SEGMENTS: u64 = 2;
+
+/// What is copied in a turn, in bytes: batches that wait are held up for about a millisecond.
+const COPIED_IN_A_TURN: usize = 1024 * 1024;
+
+/// What is walked through in a turn, in bytes.
+const WALKED_IN_A_TURN: u64 = 4 * 1024 * 1024;
+
+/// How much is read at a time.
+const READ_AHEAD: usize = 1024 * 1024;
+
+/// Where compaction stands.
+#[derive(Default)]
+pub(super) struct Compaction {
+    segment_size: u64,
+    /// The newest segment with a batch. Those after it hold copies only: moving them again gains nothing.
+    last_batch: u32,
+    walk: Option<Walk>,
+    /// There was no room for copies.
+    stalled: bool,
+    /// A segment could not be read to its end.
+    broken: bool,
+}
+
+/// How far a segment has been walked through.
+#[derive(Clone)]
+struct Walk {
+    segment: Arc<Segment>,
+    end: u64,
+    /// The next frame or, inside a frame, the next record.
+    at: u64,
+    /// The frame the next record is in: where its payload ends.
+    frame: Option<u64>,
+}
+
+impl Compaction {
+    pub(super) fn new(segment_size: u64, last_batch: u32) -> Self {
+        Self {
+            segment_size,
+            last_batch,
+            ..Self::default()
+        }
+    }
+
+    /// A batch went into this segment.
+    pub(super) fn batch_in(&mut self, segment: u32) {
+        self.last_batch = segment;
+    }
+
+    /// Something may have become free since there was no room for copies.
+    pub(super) fn room_may_be_there(&mut self) {
+        self.stalled = false;
+    }
+
+    /// Segments before this one are given up: nothing may hold on to them.
+    pub(super) fn given_up_before(&mut self, oldest: u32) {
+        self.walk.take_if(|walk| walk.segment.number < oldest);
+    }
+
+    /// True if the oldest segment is to be moved on.
+    pub(super) fn is_due(&self, index: &Index) -> bool {
+        let allowed = ALLOWED_FACTOR * index.live() + ALLOWED_SEGMENTS * self.segment_size;
+        !self.stalled
+            && !self.broken
+            && index.used() > allowed
+            && index
+                .oldest()
+                .is_some_and(|(oldest, _)| oldest.number <= self.last_batch)
+    }
+
+    /// Moves on some of what the oldest segment still holds.
+    pub(super) fn step(&mut self, writer: &mut Writer) -> Result<(), StoreError> {
+        let walk = self.next_walk(&writer.shared.index.lock());
+        let Some(mut walk) = walk else {
+            return Ok(());
+        };
+        let start = begin_frame(&mut writer.buffer);
+        let copies = match walk.collect(writer, start) {
+            Ok(copies) => copies,
+            Err(why) => {
+                writer.buffer.truncate(start);
+                self.give_up(&walk.segment, &why);
+                return Ok(());
+            }
+        };
+        if copies.is_empty() {
+            writer.buffer.truncate(start);
+            self.walk = Some(walk);
+            return Ok(());
+        }
+        match writer.place(start, FrameKind::Copies, Purpose::Upkeep) {
+            Ok(at) => {
+                let moved = copies.into_iter().map(|copied| Copied {
+                    to: copied.to.moved_to(at),
+                    ..copied
+                });
+                writer.pending.push(Pending::Copies(moved.collect()));
+                self.walk = Some(walk);
+                Ok(())
+            }
+            Err(StoreError::Full(_)) => {
+                self.stalled = true;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The walk through the oldest segment, begun or gone on with.
+    fn next_walk(&mut self, index: &Index) -> Option<Walk> {
+        let (oldest, end) = index.oldest()?;
+        let begun = self
+            .walk
+            .clone()
+            .filter(|walk| walk.segment.number == oldest.number);
+        let walk = begun.unwrap_or_else(|| Walk {
+            segment: oldest.clone(),
+            end: end.into(),
+            at: 0,
+            frame: None,
+        });
+        if walk.at >= walk.end {
+            self.give_up(&walk.segment, "not every message it should hold was found");
+            return None;
+        }
+        Some(walk)
+    }
+
+    /// Leaves the log as long as it is: nothing is lost.
+    fn give_up(&mut self, segment: &Segment, why: &str) {
+        tracing::error!("{} cannot be compacted: {why}", segment.name());
+        self.broken = true;
+        self.walk = None;
+    }
+}
+
+impl Walk {
+    /// Appends copies of messages that are still there to the writer's buffer, up to the limits of a turn.
+    /// Their places are counted from `start` in the buffer.
+    fn collect(&mut self, writer: &mut Writer, start: usize) -> Result<Vec<Copied>, String> {
+        let segment = self.segment.clone();
+        let mut window = Window::new(&*segment.file, self.end, READ_AHEAD);
+        let mut copies = Vec::new();
+        let begin = self.at;
+        while self.at < self.end && self.at - begin < WALKED_IN_A_TURN {
+            let Some(frame_end) = self.frame else {
+                self.enter_frame(&mut window)?;
+                continue;
+            };
+            if self.at >= frame_end {
+                self.at = self.at.next_multiple_of(ALIGN as u64);
+                self.frame = None;
+                continue;
+            }
+            let left = usize::try_from(frame_end - self.at).unwrap_or(usize::MAX);
+            let prefix = window.get(self.at, left.min(RECORD_PREFIX));
+            let prefix = prefix.map_err(|error| error.to_string())?;
+            let length = record_len(prefix)
+                .filter(|&length| length <= left)
+                .ok_or_else(|| format!("no record at byte {}", self.at))?;
+            let survivor = self.survivor(prefix, length, &writer.shared.index.lock());
+            if let Some((key, from, redelivered)) = survivor {
+                let copied = writer.buffer.len() - start;
+                if !copies.is_empty() && copied + length > COPIED_IN_A_TURN {
+                    break;
+                }
+                let record = window.get(self.at, length).map_err(|error| error.to_string())?;
+                if PutRecord::parse(record).is_none() {
+                    return Err(format!("message {} is damaged at byte {}", key.sequence, self.at));
+                }
+                encode_copy(record, redelivered, &mut writer.buffer);
+                let to = Location {
+                    offset: copied as u32,
+                    ..from
+                };
+                copies.push(Copied { key, from, to });
+            }
+            self.at += length as u64;
+        }
+        Ok(copies)
+    }
+
+    fn enter_frame(&mut self, window: &mut Window<'_>) -> Result<(), String> {
+        let header = window.get(self.at, HEADER).map_err(|error| error.to_string())?;
+        let header = FrameHeader::parse(header).ok_or_else(|| format!("no frame at byte {}", self.at))?;
+        match header.kind() {
+            Some(FrameKind::Batch | FrameKind::Copies) => {
+                self.at += HEADER as u64;
+                self.frame = Some(self.at + header.length as u64);
+            }
+            _ => self.at += frame_len(header.length) as u64,
+        }
+        Ok(())
+    }
+
+    /// The key, place and counter of the message whose record begins so, if this is where it lies.
+    fn survivor(&self, prefix: &[u8], length: usize, index: &Index) -> Option<(MessageKey, Location, u32)> {
+        if !is_put(prefix) {
+            return None;
+        }
+        let key = put_key_of(prefix)?;
+        let location = *index.state().get(key)?;
+        let is_here = location.segment == self.segment.number
+            && u64::from(location.offset) == self.at
+            && location.length as usize == length;
+        is_here.then(|| (key, location, index.state().redelivered(key)))
+    }
+}

@@ -1,0 +1,266 @@
+//! From the files back to the state, and what to make of bytes that are no frame.
+
+use std::io;
+use std::sync::Arc;
+
+use super::super::StoreError;
+use super::disk::Disk;
+use super::format::{Catalog, FrameKind, HEADER, Position, Record, frame_len, parse_reclaim};
+use super::index::{Index, Location};
+use super::segment::{FIRST_SEGMENT, Segment, segment_name, segment_number};
+use super::window::Window;
+
+/// How much of a segment is read at a time.
+const READ_AHEAD: usize = 4 * 1024 * 1024;
+
+/// How the log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// In the middle of a segment: the journal was not closed.
+    Open,
+    /// With a full segment.
+    Sealed,
+    /// In order.
+    Closed,
+}
+
+/// What the files held.
+pub(super) struct Recovery {
+    pub(super) index: Index,
+    /// The random number of the journal; none if there is no journal yet.
+    pub(super) journal: Option<u64>,
+    /// Where the log ends.
+    pub(super) end: Position,
+    pub(super) ending: Ending,
+    /// Up to here the log is known to be durable.
+    pub(super) synced: Position,
+    /// Segments that are not part of the log, the oldest first.
+    pub(super) leftovers: Vec<String>,
+    /// The oldest segment that is still needed, as the log says.
+    oldest: u32,
+}
+
+/// Reads the log.
+///
+/// A frame that is not valid ends it if it can be part of what was being written when the process or the
+/// machine stopped. It cannot if a later frame says that it was durable: then the journal is damaged.
+pub(super) fn recover(disk: &dyn Disk) -> Result<Recovery, StoreError> {
+    let mut numbers: Vec<u32> = disk
+        .list()
+        .map_err(|error| StoreError::Io(format!("the journal's directory: {error}")))?
+        .iter()
+        .filter_map(|name| segment_number(name))
+        .collect();
+    numbers.sort_unstable();
+    let mut recovery = Recovery {
+        index: Index::default(),
+        journal: None,
+        end: Position::default(),
+        ending: Ending::Closed,
+        synced: Position::default(),
+        leftovers: Vec::new(),
+        oldest: 0,
+    };
+    // Segments that were given up may still be there, and some of them gone.
+    let gap = numbers.windows(2).rposition(|pair| pair[0] + 1 != pair[1]);
+    let (stale, log) = numbers.split_at(gap.map_or(0, |before| before + 1));
+    let Some(&first) = log.first() else {
+        return Ok(recovery);
+    };
+    recovery.read_log(disk, log)?;
+    if recovery.journal.is_some() && recovery.oldest < first {
+        return Err(StoreError::Damaged {
+            file: segment_name(first - 1),
+            offset: 0,
+            reason: "the segment is missing".into(),
+        });
+    }
+    let stale = stale.iter().map(|&number| segment_name(number));
+    recovery.leftovers.splice(0..0, stale);
+    Ok(recovery)
+}
+
+/// Bytes that are no frame where one was expected.
+struct Invalid {
+    at: Position,
+    reason: &'static str,
+}
+
+fn damaged(at: Position, reason: &str) -> StoreError {
+    StoreError::Damaged {
+        file: segment_name(at.segment),
+        offset: at.offset.into(),
+        reason: reason.into(),
+    }
+}
+
+fn unreadable(segment: u32) -> impl Fn(io::Error) -> StoreError {
+    move |error| StoreError::Io(format!("{}: {error}", segment_name(segment)))
+}
+
+impl Recovery {
+    /// Reads these segments, whose numbers follow each other.
+    fn read_log(&mut self, disk: &dyn Disk, numbers: &[u32]) -> Result<(), StoreError> {
+        for (index, &number) in numbers.iter().enumerate() {
+            let file = disk.open(&segment_name(number)).map_err(unreadable(number))?;
+            let len = file.len().map_err(unreadable(number))?;
+            let segment = Arc::new(Segment { number, len, file });
+            let mut window = Window::new(&*segment.file, len, READ_AHEAD);
+            let Some(invalid) = self.read_segment(&segment, &mut window)? else {
+                continue;
+            };
+            let later = &numbers[index + 1..];
+            if self.was_durable(invalid.at, &mut window, disk, later)? {
+                return Err(damaged(invalid.at, invalid.reason));
+            }
+            return self.cut(&invalid, later);
+        }
+        Ok(())
+    }
+
+    /// Reads a segment up to its end or to where no frame is.
+    fn read_segment(
+        &mut self,
+        segment: &Arc<Segment>,
+        window: &mut Window<'_>,
+    ) -> Result<Option<Invalid>, StoreError> {
+        let mut at = Position {
+            segment: segment.number,
+            offset: 0,
+        };
+        loop {
+            let (header, payload) = match window
+                .frame(at, self.journal)
+                .map_err(unreadable(segment.number))?
+            {
+                Ok(frame) => frame,
+                Err(reason) => return Ok(Some(Invalid { at, reason })),
+            };
+            let kind = header.kind();
+            if (kind == Some(FrameKind::Catalog)) != (at.offset == 0) {
+                return Err(damaged(at, "a segment has one catalog, at its begin"));
+            }
+            self.journal = Some(header.journal);
+            self.synced = self.synced.max(header.synced);
+            match kind {
+                Some(FrameKind::Catalog) => self.read_catalog(at, payload, segment)?,
+                Some(FrameKind::Batch) => self.read_records(at, payload, true)?,
+                Some(FrameKind::Copies) => self.read_records(at, payload, false)?,
+                Some(FrameKind::Reclaim) => {
+                    let oldest = parse_reclaim(payload);
+                    self.oldest = oldest.ok_or_else(|| damaged(at, "a reclaim frame without number"))?;
+                }
+                Some(FrameKind::Seal) => self.ending = Ending::Sealed,
+                Some(FrameKind::Close) => self.ending = Ending::Closed,
+                None => return Err(damaged(at, "a newer version wrote this frame")),
+            }
+            // The length was checked against that of the file.
+            at.offset = at.offset.saturating_add(frame_len(header.length) as u32);
+            self.end = at;
+            self.index.set_end(at.offset);
+            match kind {
+                Some(FrameKind::Seal | FrameKind::Close) => return Ok(None),
+                _ => self.ending = Ending::Open,
+            }
+        }
+    }
+
+    fn read_catalog(
+        &mut self,
+        at: Position,
+        payload: &[u8],
+        segment: &Arc<Segment>,
+    ) -> Result<(), StoreError> {
+        let catalog = Catalog::parse(payload).map_err(|reason| damaged(at, reason))?;
+        self.oldest = catalog.oldest;
+        // The later ones say what the frames before them said.
+        if self.index.oldest_number().is_none() {
+            self.index.restore(catalog);
+        }
+        self.index.add_segment(segment.clone());
+        Ok(())
+    }
+
+    fn read_records(&mut self, at: Position, payload: &[u8], arrived: bool) -> Result<(), StoreError> {
+        let mut offset = 0;
+        while offset < payload.len() {
+            let (record, length) = payload
+                .get(offset..)
+                .and_then(Record::parse)
+                .ok_or_else(|| damaged(at, "a record that cannot be read"))?;
+            match record {
+                Record::Put(put) => {
+                    let location = Location {
+                        segment: at.segment,
+                        offset: at.offset + (HEADER + offset) as u32,
+                        length: length as u32,
+                        size: put.size,
+                    };
+                    if !self.index.put(put.key, location, put.redelivered) {
+                        return Err(damaged(at, "a message for a destination that does not exist"));
+                    }
+                    if let Some((producer, sequence)) = put.producer.filter(|_| arrived) {
+                        self.index.note_producer(&producer.id(), sequence);
+                    }
+                }
+                Record::Remove { key } => self.index.remove(key),
+                Record::Redelivered { key, count } => self.index.set_redelivered(key, count),
+                Record::Dispatched {
+                    destination,
+                    sequence,
+                } => self.index.set_dispatched(destination, sequence),
+                Record::CreateDestination { key, name } => self.index.create_destination(key, name.into()),
+                Record::RemoveDestination { key } => self.index.remove_destination(key),
+            }
+            offset += length;
+        }
+        Ok(())
+    }
+
+    /// True if a later frame says that what should stand at `end` was durable.
+    fn was_durable(
+        &self,
+        end: Position,
+        window: &mut Window<'_>,
+        disk: &dyn Disk,
+        later: &[u32],
+    ) -> Result<bool, StoreError> {
+        let failed = unreadable(end.segment);
+        if window.has_claim_beyond(end, end, self.journal).map_err(failed)? {
+            return Ok(true);
+        }
+        for &segment in later {
+            let file = disk.open(&segment_name(segment)).map_err(unreadable(segment))?;
+            let len = file.len().map_err(unreadable(segment))?;
+            let begin = Position { segment, offset: 0 };
+            let claimed = Window::new(&*file, len, READ_AHEAD)
+                .has_claim_beyond(end, begin, self.journal)
+                .map_err(unreadable(segment))?;
+            if claimed {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The log ends where no frame is, and what comes later never was part of it.
+    fn cut(&mut self, invalid: &Invalid, later: &[u32]) -> Result<(), StoreError> {
+        let Invalid { at, reason } = invalid;
+        if at.offset == 0 {
+            // Nothing was written to this segment yet. The first one ever has none before it.
+            if self.journal.is_none() && at.segment != FIRST_SEGMENT {
+                return Err(damaged(*at, reason));
+            }
+            self.leftovers.push(segment_name(at.segment));
+        } else {
+            tracing::warn!(
+                "{} was not written to its end: it is cut at byte {} ({reason})",
+                segment_name(at.segment),
+                at.offset
+            );
+        }
+        self.leftovers
+            .extend(later.iter().map(|&number| segment_name(number)));
+        Ok(())
+    }
+}

@@ -1,0 +1,237 @@
+//! Segment files: their names, and the pool of spare ones.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::super::StoreError;
+use super::disk::{Disk, DiskFile, is_full};
+use super::format::{ALIGN, MAX_PAYLOAD, frame_len};
+
+/// The largest segment: a catalog and a batch of the largest payload, and the room kept at the end.
+const MAX_SEGMENT: u64 = 2 * frame_len(MAX_PAYLOAD) as u64 + END_ROOM;
+
+/// The number of the first segment of a journal.
+pub(super) const FIRST_SEGMENT: u32 = 1;
+
+/// A catalog takes at most this part of its segment, however many destinations there are: it says nothing
+/// new and would be most of what is written.
+const CATALOG_SHARE: u64 = 8;
+
+/// What a seal takes.
+pub(super) const SEAL_ROOM: u64 = frame_len(0) as u64;
+
+/// Room at the end of each segment for its seal and a few reclaim frames: on a full disk space can be made
+/// though no batch fits any more.
+pub(super) const END_ROOM: u64 = SEAL_ROOM + 16 * frame_len(4) as u64;
+
+/// A file of the log.
+pub(super) struct Segment {
+    pub(super) number: u32,
+    /// Its length on disk.
+    pub(super) len: u64,
+    pub(super) file: Box<dyn DiskFile>,
+}
+
+impl Segment {
+    pub(super) fn name(&self) -> String {
+        segment_name(self.number)
+    }
+
+    /// The store failed in this segment.
+    pub(super) fn poisoned(&self, doing: &str, error: &io::Error) -> StoreError {
+        StoreError::Poisoned(format!("{doing} {}: {error}", self.name()))
+    }
+}
+
+/// The name of the segment with this number.
+pub(super) fn segment_name(number: u32) -> String {
+    format!("journal-{number:010}.log")
+}
+
+/// The number of the segment with this name.
+pub(super) fn segment_number(name: &str) -> Option<u32> {
+    number_in(name, "journal-").filter(|&number| segment_name(number) == name)
+}
+
+fn number_in<T: std::str::FromStr>(name: &str, prefix: &str) -> Option<T> {
+    name.strip_prefix(prefix)?.strip_suffix(".log")?.parse().ok()
+}
+
+fn spare_name(number: u64) -> String {
+    format!("spare-{number}.log")
+}
+
+/// A file that waits to become a segment.
+struct Spare {
+    name: String,
+    len: u64,
+    file: Box<dyn DiskFile>,
+}
+
+/// The files that wait to become segments, and how they come and go.
+pub(super) struct Pool {
+    disk: Arc<dyn Disk>,
+    segment_size: u64,
+    target: usize,
+    spares: Mutex<Vec<Spare>>,
+    next_spare: AtomicU64,
+    /// The disk had no room for another file when last asked.
+    full: AtomicBool,
+    disk_bytes: AtomicU64,
+}
+
+impl Pool {
+    /// The pool with the spare files that are there. `segments` bytes are in segments already.
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        segment_size: u64,
+        target: usize,
+        segments: u64,
+    ) -> io::Result<Self> {
+        let mut spares = Vec::new();
+        let mut next_spare = 0;
+        for name in disk.list()? {
+            let Some(number) = number_in::<u64>(&name, "spare-") else {
+                continue;
+            };
+            next_spare = next_spare.max(number.saturating_add(1));
+            let file = disk.open(&name)?;
+            let len = file.len()?;
+            // A file of another length was made under other options, or not to its end.
+            if len == segment_size && spares.len() < target {
+                spares.push(Spare { name, len, file });
+            } else {
+                disk.remove(&name)?;
+            }
+        }
+        let disk_bytes = segments + spares.len() as u64 * segment_size;
+        Ok(Self {
+            disk,
+            segment_size,
+            target,
+            spares: Mutex::new(spares),
+            next_spare: AtomicU64::new(next_spare),
+            full: AtomicBool::new(false),
+            disk_bytes: AtomicU64::new(disk_bytes),
+        })
+    }
+
+    /// True if the disk had no room for another file and there is none to spare.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.full.load(Ordering::Relaxed) && self.spares.lock().is_empty()
+    }
+
+    /// Bytes on disk, of segments and spare files.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.disk_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Makes the segment with this number, large enough for a catalog frame, and after it a frame of so many
+    /// bytes. [`StoreError::Full`] leaves everything as it was.
+    pub(super) fn segment(&self, number: u32, catalog: u64, frame: u64) -> Result<Arc<Segment>, StoreError> {
+        let wanted = self
+            .segment_size
+            .max((catalog * CATALOG_SHARE).min(MAX_SEGMENT))
+            .max(catalog + frame + END_ROOM)
+            .next_multiple_of(ALIGN as u64);
+        if wanted > MAX_SEGMENT {
+            return Err(StoreError::Refused(format!(
+                "no segment can hold a catalog of {catalog} bytes and a batch of {frame}"
+            )));
+        }
+        let failed = |error: io::Error| {
+            let text = format!("{}: {error}", segment_name(number));
+            if is_full(&error) {
+                StoreError::Full(text)
+            } else {
+                StoreError::Poisoned(text)
+            }
+        };
+        let spare = if wanted == self.segment_size {
+            self.spares.lock().pop()
+        } else {
+            None
+        };
+        let spare = match spare {
+            Some(spare) => spare,
+            None => self.allocate(wanted).map_err(failed)?,
+        };
+        if let Err(error) = self.disk.rename(&spare.name, &segment_name(number)) {
+            self.spares.lock().push(spare);
+            return Err(failed(error));
+        }
+        // Nothing in the segment can be found after a crash unless its name is durable before.
+        self.disk
+            .sync_directory()
+            .map_err(|error| StoreError::Poisoned(format!("{}: {error}", segment_name(number))))?;
+        Ok(Arc::new(Segment {
+            number,
+            len: spare.len,
+            file: spare.file,
+        }))
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<Spare> {
+        let name = spare_name(self.next_spare.fetch_add(1, Ordering::Relaxed));
+        let result = self.disk.allocate(&name, len);
+        let full = result.as_ref().is_err_and(is_full);
+        if full != self.full.swap(full, Ordering::Relaxed) {
+            if full {
+                tracing::error!("the journal finds no space for another segment of {len} bytes");
+            } else {
+                tracing::info!("the journal finds space again");
+            }
+        }
+        let file = result?;
+        self.disk_bytes.fetch_add(len, Ordering::Relaxed);
+        Ok(Spare { name, len, file })
+    }
+
+    /// Makes spare files until there are enough.
+    pub(super) fn replenish(&self) {
+        while self.spares.lock().len() < self.target {
+            match self.allocate(self.segment_size) {
+                Ok(spare) => self.spares.lock().push(spare),
+                Err(error) => {
+                    if !is_full(&error) {
+                        tracing::warn!("the journal could not make a segment ahead of time: {error}");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Makes a spare file of a segment that is no longer needed, or removes it.
+    pub(super) fn retire(&self, segment: Arc<Segment>) {
+        let (name, len) = (segment.name(), segment.len);
+        // Who still reads it must not find another segment's bytes.
+        if let Some(segment) = Arc::into_inner(segment)
+            && len == self.segment_size
+            && self.spares.lock().len() < self.target
+        {
+            let spare = spare_name(self.next_spare.fetch_add(1, Ordering::Relaxed));
+            match self.disk.rename(&name, &spare) {
+                Ok(()) => {
+                    self.spares.lock().push(Spare {
+                        name: spare,
+                        len,
+                        file: segment.file,
+                    });
+                    return;
+                }
+                Err(error) => tracing::warn!("{name} cannot be used again: {error}"),
+            }
+        }
+        match self.disk.remove(&name) {
+            Ok(()) => {
+                self.disk_bytes.fetch_sub(len, Ordering::Relaxed);
+            }
+            // It is only in the way: whoever opens the journal next removes it.
+            Err(error) => tracing::warn!("{name} cannot be removed: {error}"),
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! What the threads of a journal share.
+//!
+//! No two of the locks here are ever held at once, and none while a callback runs.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+
+use super::super::{Batch, Done, Op, StoreError, payload_len};
+use super::format::Position;
+use super::index::Index;
+
+/// How much is written at a time, in bytes: what a writer that comes late waits for at most, and about what
+/// the writer keeps in memory twice.
+const TURN_BYTES: usize = 8 * 1024 * 1024;
+
+/// What a record takes beside the payload of its message, for the backlog; about right is enough.
+const RECORD_OVERHEAD: usize = 256;
+
+/// A batch that is not yet written.
+pub(super) struct Waiting {
+    pub(super) batch: Batch,
+    /// About what it takes in the log.
+    pub(super) bytes: usize,
+    pub(super) done: Done,
+}
+
+/// How the journal is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Everything is written, and the log says that it was closed in order.
+    Close,
+    /// As if the process had ended.
+    Abandon,
+}
+
+/// What the writer has to do next.
+pub(super) enum Work {
+    /// Write these; there may be none, when only time has passed or there are chores.
+    Turn(Vec<Waiting>),
+    Stop(Stop),
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    /// Batches appended so far.
+    appended: u64,
+    stop: Option<Stop>,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// Batches written so far.
+    written: u64,
+    /// Everything before this is durable.
+    synced: Position,
+    failure: Option<StoreError>,
+    /// The writer has ended.
+    ended: bool,
+}
+
+pub(super) struct Shared {
+    queue: Mutex<Queue>,
+    work: Condvar,
+    progress: Mutex<Progress>,
+    advanced: Condvar,
+    pub(super) index: Mutex<Index>,
+    backlog: AtomicUsize,
+    backlog_limit: usize,
+    room: Notify,
+    batches: AtomicU64,
+    syncs: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(index: Index, synced: Position, backlog_limit: usize) -> Self {
+        Self {
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            progress: Mutex::new(Progress {
+                synced,
+                ..Progress::default()
+            }),
+            advanced: Condvar::new(),
+            index: Mutex::new(index),
+            backlog: AtomicUsize::new(0),
+            backlog_limit,
+            room: Notify::new(),
+            batches: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+        }
+    }
+
+    /// Queues a batch; hands `done` back if the journal takes nothing more.
+    pub(super) fn append(&self, batch: Batch, done: Done) -> Result<(), Done> {
+        let bytes = estimate(&batch);
+        let mut queue = self.queue.lock();
+        if queue.stop.is_some() {
+            return Err(done);
+        }
+        self.backlog.fetch_add(bytes, Ordering::Relaxed);
+        queue.appended += 1;
+        queue.waiting.push_back(Waiting { batch, bytes, done });
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// How many batches were appended.
+    pub(super) fn appended(&self) -> u64 {
+        self.queue.lock().appended
+    }
+
+    /// Tells the writer to stop, unless it was told already.
+    pub(super) fn stop(&self, stop: Stop) {
+        self.queue.lock().stop.get_or_insert(stop);
+        self.work.notify_one();
+        self.room.notify_waiters();
+    }
+
+    /// Waits for something to write, until `deadline` if there is one, and not at all with `chores`.
+    pub(super) fn next_work(&self, deadline: Option<Instant>, chores: bool) -> Work {
+        let mut queue = self.queue.lock();
+        loop {
+            match queue.stop {
+                Some(Stop::Abandon) => return Work::Stop(Stop::Abandon),
+                Some(Stop::Close) if queue.waiting.is_empty() => return Work::Stop(Stop::Close),
+                _ => {}
+            }
+            if chores || !queue.waiting.is_empty() {
+                return Work::Turn(take(&mut queue.waiting));
+            }
+            match deadline {
+                Some(deadline) if self.work.wait_until(&mut queue, deadline).timed_out() => {
+                    return Work::Turn(take(&mut queue.waiting));
+                }
+                Some(_) => {}
+                None => self.work.wait(&mut queue),
+            }
+        }
+    }
+
+    /// Takes out what nobody will write.
+    pub(super) fn give_up(&self, stop: Stop) -> VecDeque<Waiting> {
+        let mut queue = self.queue.lock();
+        queue.stop.get_or_insert(stop);
+        std::mem::take(&mut queue.waiting)
+    }
+
+    /// So many more batches are written: they can be read.
+    pub(super) fn add_written(&self, batches: u64) {
+        self.progress.lock().written += batches;
+        self.advanced.notify_all();
+    }
+
+    /// Waits until the first `count` batches are written.
+    pub(super) fn wait_written(&self, count: u64) -> Result<(), StoreError> {
+        let mut progress = self.progress.lock();
+        loop {
+            if let Some(failure) = &progress.failure {
+                return Err(failure.clone());
+            }
+            if progress.written >= count {
+                return Ok(());
+            }
+            if progress.ended {
+                return Err(StoreError::Closed);
+            }
+            self.advanced.wait(&mut progress);
+        }
+    }
+
+    /// Everything before this is durable.
+    pub(super) fn set_synced(&self, synced: Position) {
+        let mut progress = self.progress.lock();
+        progress.synced = progress.synced.max(synced);
+    }
+
+    pub(super) fn synced(&self) -> Position {
+        self.progress.lock().synced
+    }
+
+    /// Nothing more is accepted. The first reason counts.
+    pub(super) fn poison(&self, failure: StoreError) {
+        let mut progress = self.progress.lock();
+        if progress.failure.is_none() {
+            tracing::error!("the journal stops: {failure}");
+            progress.failure = Some(failure);
+        }
+        drop(progress);
+        self.advanced.notify_all();
+        self.room.notify_waiters();
+    }
+
+    pub(super) fn failure(&self) -> Option<StoreError> {
+        self.progress.lock().failure.clone()
+    }
+
+    /// The writer has ended.
+    pub(super) fn end(&self) {
+        self.progress.lock().ended = true;
+        self.advanced.notify_all();
+        self.room.notify_waiters();
+    }
+
+    /// Batches with so many bytes were answered, `durable` of them with Ok.
+    pub(super) fn answered(&self, bytes: usize, durable: u64) {
+        self.batches.fetch_add(durable, Ordering::Relaxed);
+        let before = self.backlog.fetch_sub(bytes, Ordering::AcqRel);
+        if before > self.backlog_limit && before - bytes <= self.backlog_limit {
+            self.room.notify_waiters();
+        }
+    }
+
+    pub(super) fn count_sync(&self) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Acquire)
+    }
+
+    /// Batches made durable, and syncs done.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (
+            self.batches.load(Ordering::Relaxed),
+            self.syncs.load(Ordering::Relaxed),
+        )
+    }
+
+    fn has_room(&self) -> bool {
+        self.backlog() <= self.backlog_limit || self.queue.lock().stop.is_some() || self.failure().is_some()
+    }
+
+    /// Waits until the backlog is within its limit, or nothing is accepted any more.
+    pub(super) async fn wait_room(&self) {
+        loop {
+            let room = self.room.notified();
+            tokio::pin!(room);
+            // Listening has to begin before looking, or the call between the two is missed.
+            room.as_mut().enable();
+            if self.has_room() {
+                return;
+            }
+            room.await;
+        }
+    }
+}
+
+/// Takes from the front what makes a turn, at least one.
+fn take(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
+    let mut bytes = 0;
+    let count = waiting
+        .iter()
+        .take_while(|next| {
+            let first = bytes == 0;
+            bytes += next.bytes;
+            first || bytes <= TURN_BYTES
+        })
+        .count();
+    waiting.drain(..count).collect()
+}
+
+/// About what a batch takes in the log.
+fn estimate(batch: &Batch) -> usize {
+    let payload: usize = batch
+        .ops
+        .iter()
+        .map(|op| match op {
+            Op::Put { message, .. } => RECORD_OVERHEAD + payload_len(message),
+            Op::CreateDestination { name, .. } => name.len(),
+            _ => 0,
+        })
+        .sum();
+    // An empty batch counts as well: it waits like any other.
+    RECORD_OVERHEAD + payload
+}

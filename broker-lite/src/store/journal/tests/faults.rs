@@ -1,0 +1,393 @@
+//! A disk in memory that loses, tears and refuses.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::super::super::StoreError;
+use super::super::disk::{Disk, DiskFile};
+
+/// What a disk writes as a whole or not at all.
+const SECTOR: usize = 512;
+
+/// A disk whose power can fail.
+#[derive(Clone, Default)]
+pub(super) struct FaultyDisk {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    files: HashMap<u64, FileData>,
+    names: BTreeMap<String, u64>,
+    durable_names: BTreeMap<String, u64>,
+    /// Changes of names since the directory was synced.
+    name_changes: Vec<NameChange>,
+    next_file: u64,
+    locked: bool,
+    /// So many more changes succeed.
+    lifetime: Option<u64>,
+    /// So many more syncs succeed.
+    good_syncs: Option<u64>,
+    /// So many bytes can be allocated.
+    space: Option<u64>,
+}
+
+#[derive(Clone)]
+enum NameChange {
+    Add(String, u64),
+    Rename(String, String),
+    Remove(String),
+}
+
+#[derive(Default)]
+struct FileData {
+    data: Vec<u8>,
+    durable: Vec<u8>,
+    /// Changes since the last sync.
+    changes: Vec<Change>,
+}
+
+#[derive(Clone)]
+enum Change {
+    Write(usize, Vec<u8>),
+    Truncate(usize),
+}
+
+impl Change {
+    fn apply(&self, data: &mut Vec<u8>) {
+        match self {
+            Self::Write(offset, bytes) => data[*offset..*offset + bytes.len()].copy_from_slice(bytes),
+            Self::Truncate(len) => data.truncate(*len),
+        }
+    }
+}
+
+fn rename(names: &mut BTreeMap<String, u64>, change: &NameChange) {
+    match change {
+        NameChange::Add(name, file) => {
+            names.insert(name.clone(), *file);
+        }
+        NameChange::Rename(from, to) => {
+            let file = names.remove(from).unwrap();
+            names.insert(to.clone(), file);
+        }
+        NameChange::Remove(name) => {
+            names.remove(name);
+        }
+    }
+}
+
+/// What is left of what was not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Crash {
+    /// Everything: only the process was killed.
+    Process,
+    /// Nothing.
+    Nothing,
+    /// The first changes of each file, the last of them torn.
+    Prefix,
+    /// Any sectors.
+    Sectors,
+}
+
+impl Inner {
+    fn change(&mut self) -> io::Result<()> {
+        match &mut self.lifetime {
+            Some(0) => Err(io::Error::other("the power failed")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn rename(&mut self, change: NameChange) -> io::Result<()> {
+        self.change()?;
+        rename(&mut self.names, &change);
+        self.name_changes.push(change);
+        Ok(())
+    }
+
+    fn allocated(&self) -> u64 {
+        let lens = self.names.values().map(|file| self.files[file].data.len());
+        lens.sum::<usize>() as u64
+    }
+}
+
+impl FaultyDisk {
+    /// After so many more changes the power fails.
+    pub(super) fn die_after(&self, changes: u64) {
+        self.inner.lock().lifetime = Some(changes);
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.inner.lock().lifetime == Some(0)
+    }
+
+    /// After so many more syncs each fails.
+    pub(super) fn fail_syncs_after(&self, syncs: u64) {
+        self.inner.lock().good_syncs = Some(syncs);
+    }
+
+    /// So much may be allocated, or as much as asked for.
+    pub(super) fn set_space(&self, bytes: Option<u64>) {
+        self.inner.lock().space = bytes;
+    }
+
+    pub(super) fn allocated(&self) -> u64 {
+        self.inner.lock().allocated()
+    }
+
+    /// What the machine finds after a crash.
+    pub(super) fn crash(&self, crash: Crash, seed: u64) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let inner = self.inner.lock();
+        let mut names = inner.durable_names.clone();
+        let kept = match crash {
+            Crash::Process => inner.name_changes.len(),
+            Crash::Nothing => 0,
+            Crash::Prefix | Crash::Sectors => random.random_range(0..=inner.name_changes.len()),
+        };
+        for change in &inner.name_changes[..kept] {
+            rename(&mut names, change);
+        }
+        let mut files = HashMap::new();
+        for &number in names.values() {
+            let file = &inner.files[&number];
+            let mut data = file.durable.clone();
+            survive(&mut data, &file.changes, crash, &mut random);
+            let durable = data.clone();
+            files.insert(
+                number,
+                FileData {
+                    data,
+                    durable,
+                    changes: Vec::new(),
+                },
+            );
+        }
+        let inner = Inner {
+            files,
+            durable_names: names.clone(),
+            names,
+            next_file: inner.next_file,
+            space: inner.space,
+            ..Inner::default()
+        };
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+        }
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.inner.lock().names.keys().cloned().collect()
+    }
+
+    /// The content of a file.
+    pub(super) fn content(&self, name: &str) -> Vec<u8> {
+        let inner = self.inner.lock();
+        inner.files[&inner.names[name]].data.clone()
+    }
+
+    /// Changes a file behind the journal's back.
+    pub(super) fn edit(&self, name: &str, edit: impl FnOnce(&mut Vec<u8>)) {
+        let mut inner = self.inner.lock();
+        let file = inner.names[name];
+        let file = inner.files.get_mut(&file).unwrap();
+        edit(&mut file.data);
+        file.durable = file.data.clone();
+        file.changes.clear();
+    }
+
+    /// Puts a file there.
+    pub(super) fn plant(&self, name: &str, content: Vec<u8>) {
+        let mut inner = self.inner.lock();
+        let number = inner.next_file;
+        inner.next_file += 1;
+        inner.names.insert(name.into(), number);
+        inner.durable_names.insert(name.into(), number);
+        let file = FileData {
+            durable: content.clone(),
+            data: content,
+            changes: Vec::new(),
+        };
+        inner.files.insert(number, file);
+    }
+
+    fn file(&self, number: u64) -> Box<dyn DiskFile> {
+        Box::new(FaultyFile {
+            disk: self.clone(),
+            number,
+        })
+    }
+}
+
+/// Applies what survives of these changes.
+fn survive(data: &mut Vec<u8>, changes: &[Change], crash: Crash, random: &mut SmallRng) {
+    let kept = match crash {
+        Crash::Process | Crash::Sectors => changes.len(),
+        Crash::Nothing => 0,
+        Crash::Prefix => random.random_range(0..=changes.len()),
+    };
+    for (index, change) in changes[..kept].iter().enumerate() {
+        let torn = match crash {
+            Crash::Sectors => true,
+            Crash::Prefix => index + 1 == kept,
+            Crash::Process | Crash::Nothing => false,
+        };
+        let Change::Write(offset, bytes) = change else {
+            if !torn || random.random() {
+                change.apply(data);
+            }
+            continue;
+        };
+        if !torn {
+            change.apply(data);
+            continue;
+        }
+        let whole = random.random_range(0..=bytes.len());
+        let mut at = 0;
+        while at < bytes.len() {
+            let end = ((offset + at) / SECTOR + 1) * SECTOR - offset;
+            let end = end.min(bytes.len());
+            let kept = match crash {
+                Crash::Sectors => random.random(),
+                _ => end <= whole,
+            };
+            if kept {
+                data[offset + at..offset + end].copy_from_slice(&bytes[at..end]);
+            }
+            at = end;
+        }
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn lock(&self) -> Result<(), StoreError> {
+        match std::mem::replace(&mut self.inner.lock().locked, true) {
+            true => Err(StoreError::Locked("lock".into())),
+            false => Ok(()),
+        }
+    }
+
+    fn unlock(&self) {
+        self.inner.lock().locked = false;
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.names())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let number = self.inner.lock().names.get(name).copied();
+        number
+            .map(|number| self.file(number))
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn allocate(&self, name: &str, len: u64) -> io::Result<Box<dyn DiskFile>> {
+        let mut inner = self.inner.lock();
+        if inner.space.is_some_and(|space| inner.allocated() + len > space) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let number = inner.next_file;
+        inner.next_file += 1;
+        let file = FileData {
+            data: vec![0; len as usize],
+            durable: vec![0; len as usize],
+            changes: Vec::new(),
+        };
+        inner.files.insert(number, file);
+        inner.rename(NameChange::Add(name.into(), number))?;
+        drop(inner);
+        Ok(self.file(number))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        assert!(!inner.names.contains_key(to), "{to} is overwritten");
+        inner.rename(NameChange::Rename(from.into(), to.into()))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.inner.lock().rename(NameChange::Remove(name.into()))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        inner.change()?;
+        inner.durable_names = inner.names.clone();
+        inner.name_changes.clear();
+        Ok(())
+    }
+}
+
+struct FaultyFile {
+    disk: FaultyDisk,
+    number: u64,
+}
+
+impl FaultyFile {
+    fn with<T>(&self, work: impl FnOnce(&mut FileData) -> T) -> T {
+        let mut inner = self.disk.inner.lock();
+        work(inner.files.get_mut(&self.number).unwrap())
+    }
+
+    fn change(&self, change: Change) -> io::Result<()> {
+        let alive = self.disk.inner.lock().change();
+        // What was under way when the power failed may be there or not.
+        self.with(|file| {
+            change.apply(&mut file.data);
+            file.changes.push(change);
+        });
+        alive
+    }
+}
+
+impl DiskFile for FaultyFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.with(|file| file.data.len() as u64))
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.with(|file| {
+            let from = file.data.get(offset as usize..offset as usize + buf.len());
+            buf.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        })
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let len = self.len()?;
+        assert!(
+            offset + bytes.len() as u64 <= len,
+            "a write makes the file longer"
+        );
+        self.change(Change::Write(offset as usize, bytes.to_vec()))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut inner = self.disk.inner.lock();
+        inner.change()?;
+        match &mut inner.good_syncs {
+            Some(0) => return Err(io::Error::other("the disk is broken")),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        let file = inner.files.get_mut(&self.number).unwrap();
+        for change in std::mem::take(&mut file.changes) {
+            change.apply(&mut file.durable);
+        }
+        Ok(())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.change(Change::Truncate(len as usize))
+    }
+}

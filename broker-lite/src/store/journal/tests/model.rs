@@ -1,0 +1,400 @@
+//! The journal against a model of it: random batches, closes and crashes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openwire_client::wire::Message;
+use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::super::{Durability, Journal, JournalOptions};
+use super::faults::{Crash, FaultyDisk};
+use super::{append, key, load, message, producer, wait};
+use crate::store::{Batch, DestinationKey, MessageKey, Op, Recovered, Store, StoreError};
+
+/// How many seeds are run; `JOURNAL_SEEDS` in the environment changes it.
+const SEEDS: u64 = 250;
+
+/// What a store should hold, as simply as it can be said.
+#[derive(Debug, Clone, PartialEq)]
+struct Model {
+    destinations: BTreeMap<u32, Destination>,
+    next_sequence: u64,
+    next_destination: u32,
+    producers: Vec<(i64, i64)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Destination {
+    name: Arc<str>,
+    dispatched: u64,
+    messages: BTreeMap<u64, (Arc<Message>, u32)>,
+}
+
+impl Model {
+    fn new() -> Self {
+        Self {
+            destinations: BTreeMap::new(),
+            next_sequence: 1,
+            next_destination: 1,
+            producers: Vec::new(),
+        }
+    }
+
+    fn apply(&mut self, batch: &Batch) {
+        for op in &batch.ops {
+            match op {
+                Op::CreateDestination { key, name } => {
+                    let destination = Destination {
+                        name: name.clone(),
+                        dispatched: 0,
+                        messages: BTreeMap::new(),
+                    };
+                    self.destinations.insert(key.0, destination);
+                    self.next_destination = self.next_destination.max(key.0 + 1);
+                }
+                Op::RemoveDestination { key } => {
+                    self.destinations.remove(&key.0);
+                }
+                Op::Put { key, message } => {
+                    let destination = self.destinations.get_mut(&key.destination.0).unwrap();
+                    let counter = message.redelivery_counter as u32;
+                    destination
+                        .messages
+                        .insert(key.sequence, (message.clone(), counter));
+                    self.next_sequence = self.next_sequence.max(key.sequence + 1);
+                    let id = message.message_id.as_ref().unwrap();
+                    let producer = id.producer_id.as_ref().unwrap().value;
+                    let seen = self.producers.iter().position(|(known, _)| *known == producer);
+                    let before = seen.map_or(i64::MIN, |at| self.producers.remove(at).1);
+                    self.producers
+                        .push((producer, before.max(id.producer_sequence_id)));
+                }
+                Op::Remove { key } => {
+                    if let Some(destination) = self.destinations.get_mut(&key.destination.0) {
+                        destination.messages.remove(&key.sequence);
+                    }
+                }
+                Op::Redelivered { key, count } => {
+                    let destination = self.destinations.get_mut(&key.destination.0);
+                    if let Some(message) = destination.and_then(|found| found.messages.get_mut(&key.sequence))
+                    {
+                        message.1 = *count;
+                    }
+                }
+                Op::Dispatched {
+                    destination,
+                    sequence,
+                } => {
+                    self.next_sequence = self.next_sequence.max(sequence + 1);
+                    if let Some(destination) = self.destinations.get_mut(&destination.0) {
+                        destination.dispatched = destination.dispatched.max(*sequence);
+                    }
+                }
+            }
+        }
+    }
+
+    fn matches(&self, recovered: &Recovered) -> bool {
+        let destinations = self.destinations.len() == recovered.destinations.len()
+            && self
+                .destinations
+                .iter()
+                .zip(&recovered.destinations)
+                .all(|((&key, expected), found)| {
+                    key == found.key.0
+                        && expected.name == found.name
+                        && expected.dispatched == found.dispatched
+                        && expected.messages.len() == found.messages.len()
+                        && expected.messages.iter().zip(&found.messages).all(
+                            |((&sequence, (message, redelivered)), found)| {
+                                sequence == found.sequence
+                                    && *redelivered == found.redelivered
+                                    && crate::store::accounting_size(message) == found.size
+                            },
+                        )
+                });
+        let producers = self.producers.iter().map(|&(id, last)| (producer(id), last));
+        destinations
+            && self.next_sequence == recovered.next_sequence
+            && self.next_destination == recovered.next_destination
+            && producers.eq(recovered.producers.iter().cloned())
+    }
+
+    fn keys(&self) -> Vec<MessageKey> {
+        self.destinations
+            .iter()
+            .flat_map(|(&destination, found)| found.messages.keys().map(move |&at| key(destination, at)))
+            .collect()
+    }
+
+    fn message(&self, key: MessageKey) -> Option<&Arc<Message>> {
+        let destination = self.destinations.get(&key.destination.0)?;
+        destination
+            .messages
+            .get(&key.sequence)
+            .map(|(message, _)| message)
+    }
+
+    /// Makes a batch that makes sense after the ones before, and applies it.
+    fn random_batch(&mut self, random: &mut SmallRng) -> Batch {
+        let mut batch = Batch::default();
+        for _ in 0..random.random_range(1..6) {
+            let one = Batch {
+                ops: vec![self.random_op(random)],
+            };
+            self.apply(&one);
+            batch.ops.extend(one.ops);
+        }
+        batch
+    }
+
+    fn random_op(&self, random: &mut SmallRng) -> Op {
+        let destinations: Vec<u32> = self.destinations.keys().copied().collect();
+        if destinations.is_empty() || (destinations.len() < 4 && random.random_ratio(1, 20)) {
+            let number = self.next_destination;
+            return Op::CreateDestination {
+                key: DestinationKey(number),
+                name: format!("queue://q{number}").into(),
+            };
+        }
+        let destination = destinations[random.random_range(0..destinations.len())];
+        let messages = &self.destinations[&destination].messages;
+        let first = messages.keys().next().copied().unwrap_or(1);
+        let any = |random: &mut SmallRng| {
+            let at = messages
+                .range(random.random_range(first..=self.next_sequence)..)
+                .next();
+            key(destination, at.map_or(first, |(sequence, _)| *sequence))
+        };
+        match random.random_range(0..100) {
+            0 => Op::RemoveDestination {
+                key: DestinationKey(destination),
+            },
+            1..10 => Op::Redelivered {
+                key: any(random),
+                count: random.random_range(0..5),
+            },
+            10..20 => Op::Dispatched {
+                destination: DestinationKey(destination),
+                sequence: random.random_range(0..self.next_sequence),
+            },
+            20..50 => Op::Remove { key: any(random) },
+            // Mostly the first, as consumers do.
+            50..60 => Op::Remove {
+                key: key(destination, first),
+            },
+            other => {
+                let size = match other {
+                    99 => random.random_range(0..40_000),
+                    95..99 => random.random_range(0..5_000),
+                    _ => random.random_range(0..600),
+                };
+                let mut message = message(random.random_range(0..20), random.random_range(1..1_000), size);
+                message.redelivery_counter = i32::from(random.random_ratio(1, 10));
+                Op::Put {
+                    key: key(destination, self.next_sequence + random.random_range(0..2)),
+                    message: Arc::new(message),
+                }
+            }
+        }
+    }
+}
+
+/// The states that are possible when the journal is opened next.
+struct Expected {
+    /// The state before the first batch that is not sure to be there.
+    base: Model,
+    /// Batches of which all, some of the first, or none may be there.
+    perhaps: Vec<Batch>,
+    clean: Option<bool>,
+}
+
+impl Expected {
+    fn find(self, recovered: &Recovered, seed: u64) -> Model {
+        if let Some(clean) = self.clean {
+            assert_eq!(recovered.clean, clean, "seed {seed}");
+        }
+        let mut model = self.base;
+        let mut batches = self.perhaps.iter();
+        while !model.matches(recovered) {
+            match batches.next() {
+                Some(batch) => model.apply(batch),
+                None => panic!("seed {seed}: none of {} states matches", self.perhaps.len() + 1),
+            }
+        }
+        model
+    }
+}
+
+fn options(random: &mut SmallRng) -> JournalOptions {
+    JournalOptions {
+        segment_size: random.random_range(8..32) * 1024,
+        durability: match random.random_range(0..10) {
+            0 => Durability::Os,
+            1 => Durability::Interval(Duration::from_millis(1)),
+            _ => Durability::Always,
+        },
+        spare_segments: random.random_range(1..4),
+        ..JournalOptions::default()
+    }
+}
+
+/// Reads these messages back.
+fn check(journal: &Journal, disk: &FaultyDisk, model: &Model, keys: Vec<MessageKey>, seed: u64) {
+    let found = match load(journal, keys.clone()) {
+        Ok(found) => found,
+        Err(error) => {
+            assert!(disk.is_dead(), "seed {seed}: {error}");
+            return;
+        }
+    };
+    assert_eq!(found.len(), keys.len());
+    for (asked, (key, message)) in keys.into_iter().zip(found) {
+        assert_eq!(asked, key);
+        assert_eq!(message.as_ref(), model.message(key), "seed {seed}: {key:?}");
+    }
+}
+
+/// One life of a journal after another on one disk.
+fn run(seed: u64) {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut disk = FaultyDisk::default();
+    let mut expected = Expected {
+        base: Model::new(),
+        perhaps: Vec::new(),
+        clean: None,
+    };
+    for _ in 0..random.random_range(2..6) {
+        let options = options(&mut random);
+        let always = options.durability == Durability::Always;
+        let dies = random.random_ratio(2, 3);
+        if dies {
+            disk.die_after(random.random_range(1..200));
+        }
+        let tight = random.random_ratio(1, 5);
+        disk.set_space(tight.then(|| disk.allocated() + options.segment_size * random.random_range(1..4)));
+        let (journal, recovered) = match Journal::open_on(Arc::new(disk.clone()), options) {
+            Ok(opened) => opened,
+            Err(error) => {
+                assert!(disk.is_dead(), "seed {seed}: {error}");
+                disk = crash(&disk, &mut random).1;
+                expected.clean = None;
+                continue;
+            }
+        };
+        let base = expected.find(&recovered, seed);
+        check(&journal, &disk, &base, base.keys(), seed);
+        let (last, batches, stored) = live(&journal, &disk, base.clone(), (dies, tight), &mut random, seed);
+        disk.set_space(None);
+
+        if !dies && random.random() {
+            journal.close().unwrap();
+            assert_eq!(*stored.lock(), batches.len());
+            drop(journal);
+            expected = Expected {
+                base: last,
+                perhaps: Vec::new(),
+                clean: Some(true),
+            };
+            continue;
+        }
+        drop(journal);
+        let (kind, after) = crash(&disk, &mut random);
+        disk = after;
+        let sure = match kind {
+            Crash::Process => *stored.lock(),
+            _ if always => *stored.lock(),
+            _ => 0,
+        };
+        let mut base = base;
+        batches[..sure].iter().for_each(|batch| base.apply(batch));
+        expected = Expected {
+            base,
+            perhaps: batches[sure..].to_vec(),
+            clean: Some(false),
+        };
+    }
+    let (journal, recovered) = Journal::open_on(Arc::new(disk.clone()), options(&mut random)).unwrap();
+    let model = expected.find(&recovered, seed);
+    check(&journal, &disk, &model, model.keys(), seed);
+}
+
+fn crash(disk: &FaultyDisk, random: &mut SmallRng) -> (Crash, FaultyDisk) {
+    let kind = match random.random_range(0..4) {
+        0 => Crash::Process,
+        1 => Crash::Nothing,
+        2 => Crash::Prefix,
+        _ => Crash::Sectors,
+    };
+    (kind, disk.crash(kind, random.random()))
+}
+
+/// Appends batches and reads messages back. Gives the state after all, the batches, and how many of them,
+/// from the first on, were said to be stored.
+fn live(
+    journal: &Journal,
+    disk: &FaultyDisk,
+    mut model: Model,
+    (dies, tight): (bool, bool),
+    random: &mut SmallRng,
+    seed: u64,
+) -> (Model, Vec<Batch>, Arc<Mutex<usize>>) {
+    let mut batches = Vec::new();
+    let stored = Arc::new(Mutex::new(0));
+    for number in 0..random.random_range(0..150) {
+        let before = tight.then(|| model.clone());
+        let batch = model.random_batch(random);
+        if let Some(before) = before {
+            // One at a time: a batch that finds no room is as if it had never been.
+            match wait(append(journal, batch.ops.clone())) {
+                Ok(()) => {
+                    *stored.lock() += 1;
+                    batches.push(batch);
+                }
+                Err(StoreError::Full(_)) => model = before,
+                Err(error) => {
+                    assert!(disk.is_dead(), "seed {seed}: {error}");
+                    batches.push(batch);
+                    break;
+                }
+            }
+            continue;
+        }
+        batches.push(batch.clone());
+        let counted = stored.clone();
+        let done = Box::new(move |result: Result<(), _>| {
+            let mut stored = counted.lock();
+            if result.is_ok() {
+                // In order: none before it may have failed.
+                assert_eq!(*stored, number);
+                *stored += 1;
+            }
+        });
+        journal.append(batch, done);
+        if random.random_ratio(1, 10) {
+            let result = wait(append(journal, Vec::new()));
+            assert!(dies || result.is_ok(), "seed {seed}");
+        }
+        if random.random_ratio(1, 20) {
+            let mut keys = model.keys();
+            keys.retain(|_| random.random_ratio(1, 3));
+            keys.push(key(1, 999_999));
+            check(journal, disk, &model, keys, seed);
+        }
+    }
+    // An empty batch is answered after all before it.
+    let _ = wait(append(journal, Vec::new()));
+    (model, batches, stored)
+}
+
+#[test]
+fn whatever_happens_what_was_stored_is_there() {
+    let seeds = std::env::var("JOURNAL_SEEDS").map_or(SEEDS, |seeds| seeds.parse().unwrap());
+    let first = std::env::var("JOURNAL_FIRST_SEED").map_or(0, |first| first.parse().unwrap());
+    for seed in first..first + seeds {
+        run(seed);
+    }
+}
