@@ -51,10 +51,10 @@ pub(crate) enum ErrorKind {
     TransactionRolledBack,
     /// A commit was sent and its outcome is not known.
     InDoubt,
+    /// The connection broke between the delivery of a message and its acknowledgement.
+    Interrupted,
     /// JMS `MessageFormatException`: a conversion that JMS does not allow.
     MessageFormat,
-    /// JMS `MessageNotWriteableException` and `MessageNotReadableException`.
-    MessageState,
     /// JMS `MessageEOFException`.
     MessageEof,
     /// Any other exception of the broker.
@@ -124,10 +124,6 @@ impl Error {
         }
     }
 
-    pub(crate) fn kind(&self) -> ErrorKind {
-        self.kind
-    }
-
     /// What the broker answered with, if it is the broker's error.
     pub fn throwable(&self) -> Option<&Throwable> {
         self.throwable.as_deref()
@@ -186,6 +182,12 @@ impl Error {
     /// A commit was sent and its outcome is not known: it may have happened.
     pub fn is_in_doubt(&self) -> bool {
         self.kind == ErrorKind::InDoubt
+    }
+
+    /// The connection broke between the delivery of a message and its acknowledgement: the broker delivers it
+    /// again.
+    pub fn is_interrupted(&self) -> bool {
+        self.kind == ErrorKind::Interrupted
     }
 
     /// A value cannot be converted so (`MessageFormatException`).

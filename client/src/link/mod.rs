@@ -1,1 +1,265 @@
 //! One logical connection over many physical ones.
+//!
+//! The handles of a connection put commands into its [`Outbox`](outbox::Outbox); one task, the supervisor, connects
+//! and then moves bytes both ways ([`running`]). What has to survive a physical connection (what the broker was told,
+//! what it has not answered) is kept in books that know neither sockets nor clocks: [`traffic`], [`tracker`],
+//! [`endpoints`], [`backoff`], [`heartbeat`].
+
+mod backoff;
+mod endpoints;
+mod guard;
+mod handshake;
+mod heartbeat;
+mod outbox;
+mod receipt;
+mod running;
+mod supervisor;
+mod tracker;
+mod traffic;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot, watch};
+
+pub(crate) use guard::{Guard, TransactionGuard};
+use outbox::{Item, Outbox, Reply};
+pub(crate) use receipt::Receipt;
+pub(crate) use supervisor::Config;
+use supervisor::Supervisor;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::Event;
+use crate::wire::{
+    BrokerInfo, Command, ConnectionId, ConsumerControl, EntityId, Message, MessageDispatch, ProducerAck,
+    RemoveInfo, WireFormat,
+};
+
+/// The layer above, which the link tells what comes. All calls are made by the one task of the link, in order, and
+/// must not block.
+pub(crate) trait Upper: Send + Sync + 'static {
+    /// A message for a consumer.
+    fn dispatch(&self, dispatch: MessageDispatch) -> Result<()>;
+    /// Room in the window of a producer.
+    fn producer_ack(&self, ack: &ProducerAck);
+    /// The broker changes or closes a consumer.
+    fn consumer_control(&self, control: &ConsumerControl);
+    /// The broker introduces itself.
+    fn broker_info(&self, info: BrokerInfo);
+    /// A command that asked for no answer failed.
+    fn broker_error(&self, error: Error);
+    /// A new broker refused what the old one had accepted.
+    fn not_restored(&self, entity: &EntityId, error: Error);
+    /// A connection was made and accepted.
+    fn opened(&self, format: &WireFormat);
+    /// The connection broke: what came over it and was not acknowledged will come again. `connection` is the number
+    /// of the next one.
+    fn interrupted(&self, connection: u64);
+    /// The connection is over.
+    fn closed(&self, cause: &Error);
+    /// Something that users may want to know.
+    fn event(&self, event: Event);
+}
+
+/// What the handles and the supervisor have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    outbox: Outbox,
+    /// Number of the physical connection, from 1; it changes when one breaks.
+    connection: AtomicU64,
+    /// Wakes the supervisor out of dialling and waiting when the connection is to be closed.
+    closing: Notify,
+    /// True when the supervisor is done.
+    done: watch::Sender<bool>,
+}
+
+impl Shared {
+    fn connection(&self) -> u64 {
+        self.connection.load(Ordering::Acquire)
+    }
+
+    fn next_connection(&self) -> u64 {
+        self.connection.fetch_add(1, Ordering::AcqRel) + 1
+    }
+}
+
+/// Whether the broker shall answer a message.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    None,
+    /// With the share of what may be unanswered, given back with the answer.
+    Wanted(Option<OwnedSemaphorePermit>),
+}
+
+/// The handle of a logical connection. Dropping it closes the connection without waiting.
+#[derive(Debug)]
+pub(crate) struct Link {
+    shared: Arc<Shared>,
+    connection_id: ConnectionId,
+}
+
+impl Link {
+    /// Starts the task that connects. The receiver gets the outcome of the first attempt (or attempts).
+    ///
+    /// # Errors
+    ///
+    /// There is no tokio runtime.
+    pub(crate) fn start(
+        config: Config,
+        upper: Arc<dyn Upper>,
+    ) -> Result<(Self, oneshot::Receiver<Result<()>>)> {
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|error| Error::new(ErrorKind::IllegalState, error.to_string()).with_source(error))?;
+        let shared = Arc::new(Shared {
+            // The connection's info has the first number.
+            outbox: Outbox::new(1),
+            connection: AtomicU64::new(1),
+            closing: Notify::new(),
+            done: watch::Sender::new(false),
+        });
+        let connection_id = config.connection_info.connection_id.clone().unwrap_or_default();
+        let (ready, receiver) = oneshot::channel();
+        runtime.spawn(Supervisor::new(config, shared.clone(), upper).run(ready));
+        Ok((
+            Self {
+                shared,
+                connection_id,
+            },
+            receiver,
+        ))
+    }
+
+    /// Number of the physical connection, for [`Guard::Connection`].
+    pub(crate) fn connection(&self) -> u64 {
+        self.shared.connection()
+    }
+
+    /// Sends a command that asks for no answer, without waiting for room: only for what is few or bounded by
+    /// something else, such as acknowledgements.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed.
+    pub(crate) fn post(&self, command: impl Into<Command>, guard: Guard) -> Result<()> {
+        let item = Item {
+            command: command.into(),
+            reply: None,
+            guard,
+        };
+        self.shared.outbox.post(item)
+    }
+
+    /// Sends a command that asks for an answer, as soon as there is room. The answer comes by the receipt.
+    ///
+    /// Cancel safe: a command whose future was dropped is not sent.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed.
+    pub(crate) async fn request(&self, command: impl Into<Command>, guard: Guard) -> Result<Receipt> {
+        let (reply, receiver) = oneshot::channel();
+        let item = Item {
+            command: command.into(),
+            reply: Some(Reply::new(reply, None)),
+            guard,
+        };
+        self.shared.outbox.push(item, |_| {}).await?;
+        Ok(Receipt::new(receiver))
+    }
+
+    /// Sends a message that asks for an answer if `answer` says so; see [`Outbox::push`] for `number`.
+    ///
+    /// Cancel safe: a message whose future was dropped is not sent.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed.
+    pub(crate) async fn send_message(
+        &self,
+        message: Arc<Message>,
+        guard: Guard,
+        answer: Answer,
+        mut number: impl FnMut(&mut Message),
+    ) -> Result<Option<Receipt>> {
+        let (reply, receipt) = match answer {
+            Answer::None => (None, None),
+            Answer::Wanted(share) => {
+                let (reply, receiver) = oneshot::channel();
+                (Some(Reply::new(reply, share)), Some(Receipt::new(receiver)))
+            }
+        };
+        let item = Item {
+            command: Command::Message(message),
+            reply,
+            guard,
+        };
+        let number = |command: &mut Command| {
+            if let Command::Message(message) = command {
+                number(Arc::make_mut(message));
+            }
+        };
+        self.shared.outbox.push(item, number).await?;
+        Ok(receipt)
+    }
+
+    /// As [`request`](Self::request) without waiting for room, for what must follow something that was posted.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed.
+    pub(crate) fn post_request(&self, command: impl Into<Command>, guard: Guard) -> Result<Receipt> {
+        let (reply, receiver) = oneshot::channel();
+        let item = Item {
+            command: command.into(),
+            reply: Some(Reply::new(reply, None)),
+            guard,
+        };
+        self.shared.outbox.post(item)?;
+        Ok(Receipt::new(receiver))
+    }
+
+    /// Takes leave of the broker and ends the connection, within `limit`.
+    ///
+    /// Cancel safe: if the future is dropped the connection ends without further waiting.
+    pub(crate) async fn close(&self, last_delivered: i64, limit: Duration) {
+        let mut done = self.shared.done.subscribe();
+        let farewell = async {
+            if let Ok(receipt) = self.post_request(
+                self.farewell(last_delivered),
+                Guard::Connection(self.connection()),
+            ) {
+                let _ = receipt.await;
+            }
+            self.shut();
+            let _ = done.wait_for(|done| *done).await;
+        };
+        let _ = tokio::time::timeout(limit, farewell).await;
+        self.shut();
+    }
+
+    fn farewell(&self, last_delivered: i64) -> RemoveInfo {
+        RemoveInfo {
+            object_id: Some(EntityId::Connection(self.connection_id.clone())),
+            last_delivered_sequence_id: last_delivered,
+            ..RemoveInfo::default()
+        }
+    }
+
+    fn shut(&self) {
+        self.shared
+            .outbox
+            .close(Error::new(ErrorKind::Closed, "the connection is closed"));
+        self.shared.closing.notify_one();
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let _ = self.post(
+            self.farewell(RemoveInfo::UNKNOWN_DELIVERED),
+            Guard::Connection(self.connection()),
+        );
+        self.shut();
+    }
+}

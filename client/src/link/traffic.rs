@@ -1,0 +1,430 @@
+//! What was written and not answered yet, and what becomes of it when the connection breaks.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::guard::{Guard, TransactionGuard};
+use super::outbox::{Item, Reply, weight};
+use super::tracker::Tracker;
+use crate::error::{Error, ErrorKind};
+use crate::wire::{Command, DestinationInfo, EntityId, RemoveInfo, Response, TransactionId, TransactionInfo};
+
+/// Unanswered requests are searched for those nobody waits for any more when there are this many, and then
+/// whenever they have doubled.
+const PURGE_AT: usize = 1024;
+
+/// The books of a logical connection: they outlive the physical ones.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    /// Taken from the outbox, not yet written.
+    pub(crate) staged: VecDeque<Item>,
+    /// The state to restore; none if a break is the end.
+    tracker: Option<Tracker>,
+    pending: FxHashMap<i32, Pending>,
+    purge_at: usize,
+    /// Counts what is written, to keep its order.
+    sequence: u64,
+    one_way: OneWay,
+}
+
+#[derive(Debug)]
+struct Pending {
+    reply: Reply,
+    /// What to send again; none if a break is the end, or if the tracker repeats it.
+    again: Option<Command>,
+    /// What the broker removes when it refuses.
+    entity: Option<Tracked>,
+    completion: Option<Completion>,
+    guard: Guard,
+    sequence: u64,
+    /// Where the frame begins in the bytes of the connection.
+    position: u64,
+    /// How many one-way messages were written before it.
+    one_way: u64,
+}
+
+/// A request that ends a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Completion {
+    id: TransactionId,
+    commit: bool,
+}
+
+/// What the tracker learnt from a request, to be forgotten if the broker refuses.
+#[derive(Debug)]
+enum Tracked {
+    Entity(EntityId),
+    Destination(DestinationInfo),
+}
+
+/// Messages sent without waiting: any later answer proves that the broker has taken them in.
+#[derive(Debug, Default)]
+struct OneWay {
+    written: u64,
+    confirmed: u64,
+    /// `trackMessages`: those not confirmed, to be sent again.
+    kept: VecDeque<Kept>,
+    kept_bytes: usize,
+    /// `maxCacheSize`; 0 keeps none.
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    number: u64,
+    sequence: u64,
+    command: Command,
+}
+
+impl OneWay {
+    fn written(&mut self, command: &Command, sequence: u64) {
+        self.written += 1;
+        if self.limit == 0 {
+            return;
+        }
+        self.kept_bytes += weight(command);
+        self.kept.push_back(Kept {
+            number: self.written,
+            sequence,
+            command: command.clone(),
+        });
+        while self.kept_bytes > self.limit {
+            self.drop_oldest();
+        }
+    }
+
+    fn confirm(&mut self, number: u64) {
+        self.confirmed = self.confirmed.max(number);
+        while self
+            .kept
+            .front()
+            .is_some_and(|kept| kept.number <= self.confirmed)
+        {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        match self.kept.pop_front() {
+            Some(kept) => self.kept_bytes -= weight(&kept.command),
+            None => self.kept_bytes = 0,
+        }
+    }
+}
+
+impl Traffic {
+    /// `keep_messages` is how many bytes of one-way messages are kept to be sent again.
+    pub(crate) fn new(tracker: Option<Tracker>, keep_messages: usize) -> Self {
+        Self {
+            staged: VecDeque::new(),
+            tracker,
+            pending: FxHashMap::default(),
+            purge_at: PURGE_AT,
+            sequence: 0,
+            one_way: OneWay {
+                limit: keep_messages,
+                ..OneWay::default()
+            },
+        }
+    }
+
+    /// Whether a command still means something on connection number `connection`. If not, it is answered here.
+    pub(crate) fn admit(&self, item: Item, connection: u64) -> Option<Item> {
+        let error = match &item.guard {
+            Guard::Always => return Some(item),
+            Guard::Connection(number) if *number == connection => return Some(item),
+            Guard::Connection(_) => interrupted(),
+            Guard::Transaction(guard) => {
+                let alive = match Completion::of(&item.command) {
+                    Some(completion) if completion.commit => guard.begin_commit(),
+                    _ => !guard.is_dead(),
+                };
+                if alive {
+                    return Some(item);
+                }
+                rolled_back()
+            }
+        };
+        if let Some(reply) = item.reply {
+            let rollback = Completion::of(&item.command).is_some_and(|completion| !completion.commit);
+            reply.send(if rollback { Ok(response()) } else { Err(error) });
+        }
+        None
+    }
+
+    /// A command is being written; its frame begins at `position`.
+    pub(crate) fn written(&mut self, item: Item, position: u64) {
+        self.sequence += 1;
+        let Item {
+            command,
+            reply,
+            guard,
+        } = item;
+        let repeated = match &mut self.tracker {
+            Some(tracker) => tracker.observe(&command, transaction_guard(&guard)),
+            None => false,
+        };
+        let Some(reply) = reply else {
+            if !repeated && matches!(command, Command::Message(_)) {
+                self.one_way.written(&command, self.sequence);
+            }
+            return;
+        };
+        if self.pending.len() >= self.purge_at {
+            // Whoever ran out of time is gone, and its request with it.
+            self.pending.retain(|_, pending| !pending.reply.is_closed());
+            self.purge_at = PURGE_AT.max(2 * self.pending.len());
+        }
+        let id = command.command_id();
+        let pending = Pending {
+            reply,
+            entity: repeated.then(|| Tracked::of(&command)).flatten(),
+            completion: Completion::of(&command),
+            again: (self.tracker.is_some() && !repeated).then_some(command),
+            guard,
+            sequence: self.sequence,
+            position,
+            one_way: self.one_way.written,
+        };
+        self.pending.insert(id, pending);
+    }
+
+    /// A command could not be written: it has a value that has no encoding, or is too large. The error comes back if
+    /// nobody waits for it.
+    pub(crate) fn not_written(&mut self, item: Item, error: Error) -> Option<Error> {
+        match item.reply {
+            Some(reply) => {
+                reply.send(Err(error));
+                None
+            }
+            None => Some(error),
+        }
+    }
+
+    /// A command is being written again.
+    pub(crate) fn rewritten(&mut self, command: &Command, position: u64) {
+        match self.pending.get_mut(&command.command_id()) {
+            Some(pending) if command.response_required() => {
+                pending.position = position;
+                pending.one_way = self.one_way.written;
+            }
+            _ => {}
+        }
+    }
+
+    /// The broker's answer came. False if nobody asked, which is normal after a reconnect.
+    pub(crate) fn answered(&mut self, correlation_id: i32, answer: Command) -> bool {
+        let Some(pending) = self.pending.remove(&correlation_id) else {
+            return false;
+        };
+        self.one_way.confirm(pending.one_way);
+        let result = match answer {
+            Command::ExceptionResponse(response) => {
+                if let (Some(tracker), Some(tracked)) = (&mut self.tracker, &pending.entity) {
+                    match tracked {
+                        Tracked::Entity(id) => tracker.remove(id),
+                        Tracked::Destination(info) => tracker.remove_destination(info),
+                    }
+                }
+                Err(Error::from_throwable(response.exception.unwrap_or_default()))
+            }
+            answer => Ok(answer),
+        };
+        if let (Some(tracker), Some(completion)) = (&mut self.tracker, &pending.completion) {
+            tracker.end_transaction(&completion.id);
+        }
+        pending.reply.send(result);
+        true
+    }
+
+    /// The physical connection broke after `flushed` bytes had left, and there will be another one. Returns how
+    /// many one-way messages may be lost.
+    pub(crate) fn broken(&mut self, flushed: u64) -> u64 {
+        let mut unwritten = Vec::new();
+        for (id, pending) in std::mem::take(&mut self.pending) {
+            if let Some(completion) = &pending.completion {
+                if completion.commit && pending.position >= flushed {
+                    unwritten.push(pending);
+                    continue;
+                }
+                if let Some(tracker) = &mut self.tracker {
+                    tracker.end_transaction(&completion.id);
+                }
+                let outcome = if completion.commit {
+                    Err(in_doubt())
+                } else {
+                    Ok(response())
+                };
+                pending.reply.send(outcome);
+            } else if matches!(pending.again, Some(Command::RemoveInfo(_))) {
+                // It went with the connection.
+                pending.reply.send(Ok(response()));
+            } else if matches!(pending.guard, Guard::Connection(_)) {
+                pending.reply.send(Err(interrupted()));
+            } else if !pending.reply.is_closed() {
+                self.pending.insert(id, pending);
+            }
+        }
+        unwritten.sort_by_key(|pending| std::cmp::Reverse(pending.sequence));
+        for Pending {
+            reply, again, guard, ..
+        } in unwritten
+        {
+            if let (Some(command), Guard::Transaction(transaction)) = (again, &guard) {
+                transaction.withdraw_commit();
+                let reply = Some(reply);
+                self.staged.push_front(Item {
+                    command,
+                    reply,
+                    guard,
+                });
+            }
+        }
+        let one_way = &mut self.one_way;
+        let kept = one_way.kept.len() as u64;
+        let lost = one_way.written - one_way.confirmed - kept;
+        one_way.confirmed = one_way.written - kept;
+        lost
+    }
+
+    /// What a new connection begins with: first what opens it, then what follows once it is open. Consumers that
+    /// were closed meanwhile are not restored.
+    pub(crate) fn restore(&mut self) -> Restore {
+        let Some(tracker) = &mut self.tracker else {
+            return Restore::default();
+        };
+        for item in &self.staged {
+            if let Command::RemoveInfo(RemoveInfo {
+                object_id: Some(id), ..
+            }) = &item.command
+                && matches!(id, EntityId::Consumer(_))
+            {
+                tracker.remove(id);
+            }
+        }
+        let mut opening = tracker.restore();
+        let state = opening.split_off(Tracker::OPENING.min(opening.len()));
+        let dead = |pending: &Pending| transaction_guard(&pending.guard).is_some_and(|guard| guard.is_dead());
+        for (_, pending) in self.pending.extract_if(|_, pending| dead(pending)) {
+            pending.reply.send(Err(rolled_back()));
+        }
+        let mut again: Vec<(u64, Command)> = self
+            .pending
+            .values()
+            .filter_map(|pending| Some((pending.sequence, pending.again.clone()?)))
+            .chain(
+                self.one_way
+                    .kept
+                    .iter()
+                    .map(|kept| (kept.sequence, kept.command.clone())),
+            )
+            .collect();
+        again.sort_by_key(|(sequence, _)| *sequence);
+        Restore {
+            opening,
+            state,
+            again: again.into_iter().map(|(_, command)| command).collect(),
+        }
+    }
+
+    /// The tracker, if a break is not the end.
+    pub(crate) fn tracker(&mut self) -> Option<&mut Tracker> {
+        self.tracker.as_mut()
+    }
+
+    /// The end: every request and every command that still waits gets `cause`, and commits on their way are in doubt.
+    /// Returns how many one-way messages may be lost.
+    pub(crate) fn fail(&mut self, cause: &Error, flushed: u64) -> u64 {
+        for (_, pending) in self.pending.drain() {
+            let error = match &pending.completion {
+                Some(completion) if completion.commit && pending.position < flushed => in_doubt(),
+                _ => cause.clone(),
+            };
+            pending.reply.send(Err(error));
+        }
+        let one_way = &self.one_way;
+        let mut lost = one_way.written - one_way.confirmed;
+        for item in self.staged.drain(..) {
+            match item.reply {
+                Some(reply) => {
+                    reply.send(Err(cause.clone()));
+                }
+                None => lost += u64::from(matches!(item.command, Command::Message(_))),
+            }
+        }
+        lost
+    }
+}
+
+/// What a new broker is told.
+#[derive(Debug, Default)]
+pub(crate) struct Restore {
+    /// The commands that open the connection.
+    pub(crate) opening: Vec<Command>,
+    /// The state of the connection.
+    pub(crate) state: Vec<Command>,
+    /// What was not answered, in the old order and under the old ids.
+    pub(crate) again: Vec<Command>,
+}
+
+impl Completion {
+    fn of(command: &Command) -> Option<Self> {
+        let Command::TransactionInfo(info) = command else {
+            return None;
+        };
+        let commit = match info.step {
+            TransactionInfo::COMMIT_ONE_PHASE => true,
+            TransactionInfo::ROLLBACK => false,
+            _ => return None,
+        };
+        Some(Self {
+            id: info.transaction_id.clone()?,
+            commit,
+        })
+    }
+}
+
+impl Tracked {
+    fn of(command: &Command) -> Option<Self> {
+        Some(match command {
+            Command::ProducerInfo(info) => Self::Entity(EntityId::Producer(info.producer_id.clone()?)),
+            Command::ConsumerInfo(info) => Self::Entity(EntityId::Consumer(info.consumer_id.clone()?)),
+            Command::DestinationInfo(info) => Self::Destination(info.clone()),
+            _ => return None,
+        })
+    }
+}
+
+fn transaction_guard(guard: &Guard) -> Option<&Arc<TransactionGuard>> {
+    match guard {
+        Guard::Transaction(guard) => Some(guard),
+        _ => None,
+    }
+}
+
+fn response() -> Command {
+    Command::from(Response::default())
+}
+
+fn interrupted() -> Error {
+    Error::new(
+        ErrorKind::Interrupted,
+        "the connection broke since the message was delivered: it is delivered again",
+    )
+}
+
+fn rolled_back() -> Error {
+    Error::new(
+        ErrorKind::TransactionRolledBack,
+        "the transaction was rolled back because the connection broke",
+    )
+}
+
+fn in_doubt() -> Error {
+    Error::new(
+        ErrorKind::InDoubt,
+        "the connection broke after the commit was sent and before it was answered: it may have happened",
+    )
+}
