@@ -1,1 +1,243 @@
-//! ConnectionFactory.
+//! JMS `ConnectionFactory`.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::connection::ids::{CLIENT_IDS, CONNECTION_IDS};
+use crate::connection::{Connection, ConnectionInner, Hub, Numbers};
+use crate::error::{Error, ErrorKind, Result};
+use crate::link::{Config, Link};
+use crate::options::{ConnectionOptions, Password};
+use crate::transport::TlsOptions;
+use crate::uri::{ClientUri, DEFAULT_BROKER_URL, Endpoint, FailoverOptions, TransportUri};
+use crate::wire::{ConnectionId, ConnectionInfo};
+
+/// How long [`ConnectionFactory::create_connection`] tries unless it is told otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Makes connections to the brokers of a URI (JMS `ConnectionFactory`, `ActiveMQConnectionFactory`).
+///
+/// ```no_run
+/// use openwire_client::ConnectionFactory;
+///
+/// # async fn run() -> openwire_client::Result<()> {
+/// let connection = ConnectionFactory::new("failover:(tcp://a:61616,tcp://b:61616)")?
+///     .credentials("shop", "secret")
+///     .create_connection()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct ConnectionFactory {
+    uri: ClientUri,
+    tls: TlsOptions,
+    connect_timeout: Option<Duration>,
+}
+
+impl ConnectionFactory {
+    /// A factory for a URI such as `tcp://localhost:61616?jms.useAsyncSend=true`.
+    ///
+    /// # Errors
+    ///
+    /// [`is_uri`](Error::is_uri) with the place and the reason, for whatever is wrong with the URI;
+    /// [`is_unsupported`](Error::is_unsupported) for what this library cannot do.
+    pub fn new(uri: &str) -> Result<Self> {
+        Ok(Self {
+            uri: ClientUri::parse(uri)?,
+            tls: TlsOptions::default(),
+            connect_timeout: Some(CONNECT_TIMEOUT),
+        })
+    }
+
+    /// A factory for [`DEFAULT_BROKER_URL`], as `new ActiveMQConnectionFactory()` makes one.
+    ///
+    /// # Errors
+    ///
+    /// None: the URI is fine.
+    pub fn local() -> Result<Self> {
+        Self::new(DEFAULT_BROKER_URL)
+    }
+
+    /// Who connects (`setUserName`, `setPassword`).
+    #[must_use]
+    pub fn credentials(mut self, user: impl Into<String>, password: impl Into<Password>) -> Self {
+        self.uri.options.user_name = Some(user.into());
+        self.uri.options.password = Some(password.into());
+        self
+    }
+
+    /// The client id of the connections (`setClientID`). Only one connection at a time can have it.
+    #[must_use]
+    pub fn client_id(mut self, id: impl Into<String>) -> Self {
+        self.uri.options.client_id = Some(id.into());
+        self
+    }
+
+    /// Certificates and keys for `ssl:` URIs.
+    #[must_use]
+    pub fn tls(mut self, options: TlsOptions) -> Self {
+        self.tls = options;
+        self
+    }
+
+    /// How long [`create_connection`](Self::create_connection) may take, with all its attempts; `None` is for ever. Default 60
+    /// seconds.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.connect_timeout = limit.into();
+        self
+    }
+
+    /// The URI.
+    pub fn uri(&self) -> &ClientUri {
+        &self.uri
+    }
+
+    /// The options of the connections, as the URI has set them.
+    pub fn options(&self) -> &ConnectionOptions {
+        &self.uri.options
+    }
+
+    /// The options of the connections, to be changed.
+    pub fn options_mut(&mut self) -> &mut ConnectionOptions {
+        &mut self.uri.options
+    }
+
+    /// Connects (`createConnection`): the connection is accepted by the broker when this returns. Nothing is delivered
+    /// before [`Connection::start`].
+    ///
+    /// With a `failover:` URI all addresses are tried again and again, for as long as
+    /// [`connect_timeout`](Self::connect_timeout) and `startupMaxReconnectAttempts` allow.
+    ///
+    /// # Errors
+    ///
+    /// [`is_security`](Error::is_security) for wrong credentials; [`is_invalid_client_id`](Error::is_invalid_client_id) if
+    /// the client id is in use; [`is_io`](Error::is_io) and [`is_timeout`](Error::is_timeout) if there is no broker;
+    /// [`is_unsupported`](Error::is_unsupported) for what this library cannot do;
+    /// [`is_illegal_state`](Error::is_illegal_state) outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped there is no connection.
+    #[tracing::instrument(level = "debug", skip_all, fields(uri = %self.uri))]
+    pub async fn create_connection(&self) -> Result<Connection> {
+        let (endpoints, failover) = self.transport()?;
+        let options = self.uri.options.clone();
+        refuse_unsupported(&options, failover.as_ref())?;
+        let prefix = options.connection_id_prefix.as_deref();
+        let id = ConnectionId::new(CONNECTION_IDS.next(prefix));
+        let client_id: Arc<str> = match &options.client_id {
+            Some(id) => id.as_str().into(),
+            None => CLIENT_IDS.next(options.client_id_prefix.as_deref()).into(),
+        };
+        let survives_breaks = failover
+            .as_ref()
+            .is_some_and(|failover| failover.max_reconnect_attempts != Some(0));
+        let connection_info = ConnectionInfo {
+            connection_id: Some(id.clone()),
+            client_id: Some(client_id.clone()),
+            user_name: options.user_name.as_deref().map(Into::into),
+            password: options.password.as_ref().map(|password| password.expose().into()),
+            manageable: true,
+            client_master: true,
+            fault_tolerant: failover.is_some(),
+            ..ConnectionInfo::default()
+        };
+        let send_patience = failover.as_ref().and_then(|failover| failover.timeout);
+        let attempt_timeout = match &failover {
+            Some(failover) => failover.connect_timeout,
+            None => self.connect_timeout,
+        };
+        let hub = Arc::new(Hub::new());
+        let (link, ready) = Link::start(
+            Config {
+                endpoints,
+                attempt_timeout,
+                failover,
+                tls: self.tls.clone(),
+                connection_info,
+                accept_timeout: options.connect_response_timeout,
+                close_timeout: options.close_timeout,
+            },
+            hub.clone(),
+        )?;
+        let accepted = async {
+            ready.await.unwrap_or_else(|_| {
+                Err(Error::new(
+                    ErrorKind::Closed,
+                    "the runtime of the connection is gone",
+                ))
+            })
+        };
+        match self.connect_timeout {
+            None => accepted.await?,
+            Some(limit) => tokio::time::timeout(limit, accepted).await.map_err(|_| {
+                Error::new(
+                    ErrorKind::Timeout,
+                    format!("no broker accepted the connection within {limit:?}"),
+                )
+            })??,
+        }
+        Ok(Connection::new(ConnectionInner {
+            link,
+            hub,
+            id,
+            client_id,
+            options,
+            survives_breaks,
+            send_patience,
+            sessions: Mutex::default(),
+            numbers: Numbers::default(),
+            closed: AtomicBool::new(false),
+        }))
+    }
+
+    /// The addresses, and what happens when a connection breaks.
+    fn transport(&self) -> Result<(Vec<Endpoint>, Option<FailoverOptions>)> {
+        match &self.uri.transport {
+            TransportUri::Single(endpoint) => Ok((vec![endpoint.clone()], None)),
+            TransportUri::Failover(uri) => Ok((uri.endpoints.clone(), Some(uri.options.clone()))),
+            TransportUri::Discovery(uri) => match uri.to_failover() {
+                Some(uri) => Ok((uri.endpoints, Some(uri.options))),
+                None => Err(unsupported("brokers cannot be discovered by multicast yet")),
+            },
+            TransportUri::Fanout(_) => Err(unsupported("fanout: is not supported")),
+        }
+    }
+}
+
+/// What a URI may say and this library does not do yet: better no connection than one that does not keep to it.
+fn refuse_unsupported(options: &ConnectionOptions, failover: Option<&FailoverOptions>) -> Result<()> {
+    let mut refused = vec![
+        (options.message_priority_supported, "jms.messagePrioritySupported"),
+        (options.transacted_individual_ack, "jms.transactedIndividualAck"),
+        (options.non_blocking_redelivery, "jms.nonBlockingRedelivery"),
+        (
+            options.optimized_ack_scheduled_ack_interval.is_some(),
+            "jms.optimizedAckScheduledAckInterval",
+        ),
+        (options.xa_ack_mode.is_some(), "jms.xaAckMode"),
+        (options.rm_id_from_connection_id, "jms.rmIdFromConnectionId"),
+        (
+            !options.consumer_failover_redelivery_wait_period.is_zero(),
+            "jms.consumerFailoverRedeliveryWaitPeriod",
+        ),
+    ];
+    if let Some(failover) = failover {
+        refused.push((failover.backup, "backup"));
+        refused.push((failover.priority_backup, "priorityBackup"));
+        refused.push((failover.update_uris_file.is_some(), "updateURIsURL"));
+    }
+    match refused.into_iter().find(|(set, _)| *set) {
+        None => Ok(()),
+        Some((_, name)) => Err(unsupported(&format!("the option {name} is not supported yet"))),
+    }
+}
+
+fn unsupported(what: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, what)
+}

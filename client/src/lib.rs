@@ -14,7 +14,15 @@ mod factory;
 mod link;
 mod producer;
 mod session;
+mod transaction;
 
+pub use connection::temporary::TemporaryDestination;
+pub use connection::{Connection, ConnectionMetadata, ConnectionStats};
+pub use consumer::{Consumer, ConsumerOptions, Listener};
 pub use error::{Error, Result, Retry};
+pub use events::{ConnectionState, Event, Events};
+pub use factory::ConnectionFactory;
 pub use message::{DeliveryMode, Message};
+pub use producer::{Producer, Receipt, SendOptions};
+pub use session::{AcknowledgeMode, Session};
 pub use wire::{Destination, DestinationKind, MessageKind, Value, ValueMap};

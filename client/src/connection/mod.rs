@@ -1,1 +1,280 @@
-//! JMS Connection.
+//! JMS `Connection`.
+
+mod hub;
+pub(crate) mod ids;
+mod metadata;
+pub(crate) mod stats;
+pub(crate) mod temporary;
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+pub(crate) use hub::Hub;
+pub use metadata::ConnectionMetadata;
+pub use stats::ConnectionStats;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::{ConnectionState, Events};
+use crate::link::{Guard, Link, Receipt};
+use crate::options::ConnectionOptions;
+use crate::session::{AcknowledgeMode, Session, SessionInner};
+use crate::wire::{Command, ConnectionId, RemoveInfo, SessionId};
+
+/// A connection to a broker, or to one of several, one after the other (JMS `Connection`).
+///
+/// Made by [`ConnectionFactory::create_connection`](crate::ConnectionFactory::create_connection). A clone is another
+/// handle of the same connection.
+///
+/// When the last handle is gone, sessions, producers and consumers included, the connection is closed without waiting:
+/// messages that were sent without waiting for the broker may be lost then. [`close`](Self::close) waits.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    inner: Arc<ConnectionInner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ConnectionInner {
+    pub(crate) link: Link,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) id: ConnectionId,
+    pub(crate) client_id: Arc<str>,
+    pub(crate) options: ConnectionOptions,
+    /// A broken connection is followed by another one.
+    pub(crate) survives_breaks: bool,
+    /// The failover option `timeout`.
+    pub(crate) send_patience: Option<Duration>,
+    pub(crate) sessions: Mutex<Vec<Weak<SessionInner>>>,
+    pub(crate) numbers: Numbers,
+    pub(crate) closed: AtomicBool,
+}
+
+/// The counters of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    session: AtomicI64,
+    transaction: AtomicI64,
+    temporary: AtomicI64,
+}
+
+fn next(counter: &AtomicI64) -> i64 {
+    counter.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+impl Connection {
+    pub(crate) fn new(inner: ConnectionInner) -> Self {
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Lets messages be delivered (`start`). A new connection delivers none.
+    ///
+    /// # Errors
+    ///
+    /// [`is_closed`](Error::is_closed).
+    ///
+    /// # Cancel safety
+    ///
+    /// Does not wait.
+    pub async fn start(&self) -> Result<()> {
+        self.inner.check_open()?;
+        self.inner.hub.set_started(true);
+        Ok(())
+    }
+
+    /// Lets no more messages be delivered until [`start`](Self::start) (`stop`). They wait. A message that a listener has
+    /// in hand is not waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`is_closed`](Error::is_closed).
+    ///
+    /// # Cancel safety
+    ///
+    /// Does not wait.
+    pub async fn stop(&self) -> Result<()> {
+        self.inner.check_open()?;
+        self.inner.hub.set_started(false);
+        Ok(())
+    }
+
+    /// A session (`createSession`).
+    ///
+    /// # Errors
+    ///
+    /// [`is_closed`](Error::is_closed).
+    ///
+    /// # Cancel safety
+    ///
+    /// Does not wait: the broker does not answer this.
+    pub async fn create_session(&self, mode: AcknowledgeMode) -> Result<Session> {
+        self.inner.check_open()?;
+        let id = SessionId {
+            connection_id: self.inner.id.value.clone(),
+            value: next(&self.inner.numbers.session),
+        };
+        let session = Session::new(self.inner.clone(), id, mode)?;
+        let mut sessions = self.inner.sessions.lock();
+        sessions.retain(|session| session.strong_count() > 0);
+        sessions.push(Arc::downgrade(session.inner()));
+        Ok(session)
+    }
+
+    /// The client id (`getClientID`): the one that was set, or a generated one.
+    pub fn client_id(&self) -> &str {
+        &self.inner.client_id
+    }
+
+    /// The id of the connection at the broker.
+    pub fn id(&self) -> &ConnectionId {
+        &self.inner.id
+    }
+
+    /// Who is at the other end (`getMetaData`).
+    pub fn metadata(&self) -> ConnectionMetadata {
+        self.inner.hub.metadata()
+    }
+
+    /// What happens to the connection from now on, as a stream. Each call gives a stream of its own.
+    pub fn events(&self) -> Events {
+        self.inner.hub.publisher.subscribe()
+    }
+
+    /// Where the connection stands, to be looked at or waited for.
+    pub fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.inner.hub.publisher.state()
+    }
+
+    /// What the connection has done so far.
+    pub fn stats(&self) -> ConnectionStats {
+        self.inner.hub.counters.snapshot()
+    }
+
+    /// Closes the connection with its sessions (`close`): open transactions are rolled back, messages that were sent
+    /// without waiting are written, temporary destinations end.
+    ///
+    /// Takes no longer than `jms.closeTimeout`; to run out of it is no error.
+    ///
+    /// # Errors
+    ///
+    /// None today; closing twice is fine.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the connection ends without further waiting.
+    pub async fn close(&self) -> Result<()> {
+        self.inner.close().await;
+        Ok(())
+    }
+}
+
+impl ConnectionInner {
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, "the connection is closed"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn next_transaction(&self) -> i64 {
+        next(&self.numbers.transaction)
+    }
+
+    pub(crate) fn next_temporary(&self) -> i64 {
+        next(&self.numbers.temporary)
+    }
+
+    /// How many bytes a compressed body may inflate to.
+    pub(crate) fn inflated_limit(&self) -> usize {
+        let limit = self.hub.max_frame_size() as f64 * self.options.max_inflated_data_size_ratio;
+        // The conversion saturates.
+        limit as usize
+    }
+
+    /// When a request that is made now has waited long enough.
+    pub(crate) fn request_deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.options.request_timeout?)
+    }
+
+    /// Sends a request and waits for its answer, for `requestTimeout` at most.
+    pub(crate) async fn call(&self, command: impl Into<Command>) -> Result<Command> {
+        let command = command.into();
+        within(self.options.request_timeout, async {
+            self.link.request(command, Guard::Always).await?.await
+        })
+        .await
+    }
+
+    /// Waits for the answer to a request, for `requestTimeout` at most.
+    pub(crate) async fn answer(&self, receipt: Receipt) -> Result<Command> {
+        within(self.options.request_timeout, receipt).await
+    }
+
+    /// Waits for a connection as long as the failover option `timeout` allows.
+    pub(crate) async fn wait_connected(&self) -> Result<()> {
+        let Some(limit) = self.send_patience else {
+            return Ok(());
+        };
+        let mut state = self.hub.publisher.state();
+        if *state.borrow() != ConnectionState::Interrupted {
+            return Ok(());
+        }
+        match tokio::time::timeout(
+            limit,
+            state.wait_for(|state| *state != ConnectionState::Interrupted),
+        )
+        .await
+        {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::new(
+                ErrorKind::Timeout,
+                format!("there was no connection to a broker for {limit:?}"),
+            )),
+        }
+    }
+
+    async fn close(&self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let limit = self.options.close_timeout;
+        let end = tokio::time::Instant::now() + limit;
+        let sessions: Vec<_> = self
+            .sessions
+            .lock()
+            .drain(..)
+            .filter_map(|session| session.upgrade())
+            .collect();
+        let mut last = RemoveInfo::NOTHING_DELIVERED;
+        let _ = tokio::time::timeout_at(end, async {
+            for session in sessions {
+                last = last.max(session.close().await);
+            }
+        })
+        .await;
+        let left = end.saturating_duration_since(tokio::time::Instant::now());
+        self.link.close(last, left).await;
+    }
+}
+
+/// Waits no longer than `limit`.
+pub(crate) async fn within<T>(limit: Option<Duration>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(limit) = limit else {
+        return work.await;
+    };
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => Err(no_answer(limit)),
+    }
+}
+
+pub(crate) fn no_answer(limit: Duration) -> Error {
+    Error::new(
+        ErrorKind::Timeout,
+        format!("the broker did not answer within {limit:?}"),
+    )
+}

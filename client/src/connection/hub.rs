@@ -1,0 +1,229 @@
+//! Where the link delivers to: it knows every consumer, producer window and session of a connection, and none of them
+//! knows it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
+
+use super::metadata::ConnectionMetadata;
+use super::stats::Counters;
+use crate::consumer::Mailbox;
+use crate::error::{Error, Result};
+use crate::events::{Event, Publisher};
+use crate::link::Upper;
+use crate::producer::Window;
+use crate::transaction::Transactions;
+use crate::wire::{
+    BrokerInfo, ConsumerControl, ConsumerId, EntityId, MessageDispatch, ProducerAck, ProducerId, WireFormat,
+};
+
+/// Consumers and producers by the numbers of their session and their own: the rest of their ids is the same for all.
+type Key = (i64, i64);
+
+/// The order of locks: one of these, then a consumer's own, then its session's transactions, then the outbox.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    consumers: RwLock<FxHashMap<Key, Arc<Mailbox>>>,
+    windows: RwLock<FxHashMap<Key, Arc<Window>>>,
+    transactions: Mutex<FxHashMap<i64, Arc<Mutex<Transactions>>>>,
+    /// `start` was called and `stop` was not.
+    started: AtomicBool,
+    pub(crate) publisher: Publisher,
+    pub(crate) counters: Counters,
+    metadata: Mutex<ConnectionMetadata>,
+    /// The largest frame the broker takes, in bytes.
+    max_frame_size: AtomicU64,
+}
+
+impl Hub {
+    pub(crate) fn new() -> Self {
+        Self {
+            consumers: RwLock::default(),
+            windows: RwLock::default(),
+            transactions: Mutex::default(),
+            started: AtomicBool::new(false),
+            publisher: Publisher::new(),
+            counters: Counters::default(),
+            metadata: Mutex::default(),
+            max_frame_size: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    pub(crate) fn metadata(&self) -> ConnectionMetadata {
+        self.metadata.lock().clone()
+    }
+
+    pub(crate) fn max_frame_size(&self) -> u64 {
+        self.max_frame_size.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_started(&self, started: bool) {
+        // Under the lock, so that a consumer that is just being added is not missed.
+        let consumers = self.consumers.write();
+        self.started.store(started, Ordering::Release);
+        consumers
+            .values()
+            .for_each(|consumer| consumer.set_started(started));
+    }
+
+    pub(crate) fn add_consumer(&self, consumer: Arc<Mailbox>) {
+        let mut consumers = self.consumers.write();
+        consumer.set_started(self.started.load(Ordering::Acquire));
+        consumers.insert(consumer_key(consumer.id()), consumer);
+    }
+
+    pub(crate) fn remove_consumer(&self, id: &ConsumerId) {
+        self.consumers.write().remove(&consumer_key(id));
+    }
+
+    pub(crate) fn add_window(&self, id: &ProducerId, window: Arc<Window>) {
+        self.windows.write().insert(producer_key(id), window);
+    }
+
+    pub(crate) fn remove_window(&self, id: &ProducerId) {
+        self.windows.write().remove(&producer_key(id));
+    }
+
+    pub(crate) fn add_transactions(&self, session: i64, transactions: Arc<Mutex<Transactions>>) {
+        self.transactions.lock().insert(session, transactions);
+    }
+
+    pub(crate) fn remove_transactions(&self, session: i64) {
+        self.transactions.lock().remove(&session);
+    }
+
+    fn consumer(&self, id: &ConsumerId) -> Option<Arc<Mailbox>> {
+        self.consumers.read().get(&consumer_key(id)).cloned()
+    }
+
+    fn all_consumers(&self) -> Vec<Arc<Mailbox>> {
+        self.consumers.read().values().cloned().collect()
+    }
+
+    fn all_windows(&self) -> Vec<Arc<Window>> {
+        self.windows.read().values().cloned().collect()
+    }
+}
+
+fn consumer_key(id: &ConsumerId) -> Key {
+    (id.session_id, id.value)
+}
+
+fn producer_key(id: &ProducerId) -> Key {
+    (id.session_id, id.value)
+}
+
+impl Upper for Hub {
+    fn dispatch(&self, dispatch: MessageDispatch) -> Result<()> {
+        let Some(id) = &dispatch.consumer_id else {
+            return Ok(());
+        };
+        // A message for a consumer that was just closed goes back to its queue by itself.
+        let consumers = self.consumers.read();
+        let Some(consumer) = consumers.get(&consumer_key(id)) else {
+            return Ok(());
+        };
+        self.counters.dispatched.add(1);
+        consumer.dispatch(dispatch)
+    }
+
+    fn producer_ack(&self, ack: &ProducerAck) {
+        let window = ack
+            .producer_id
+            .as_ref()
+            .and_then(|id| self.windows.read().get(&producer_key(id)).cloned());
+        if let Some(window) = window {
+            window.acknowledged(ack.size);
+        }
+    }
+
+    fn consumer_control(&self, control: &ConsumerControl) {
+        let Some(consumer) = control.consumer_id.as_ref().and_then(|id| self.consumer(id)) else {
+            return;
+        };
+        if control.close {
+            self.remove_consumer(consumer.id());
+            consumer.fail(&closed_by_broker());
+        } else {
+            consumer.set_prefetch(control.prefetch);
+        }
+    }
+
+    fn broker_info(&self, info: BrokerInfo) {
+        self.metadata.lock().learn(info);
+    }
+
+    fn broker_error(&self, error: Error) {
+        self.counters.broker_errors.add(1);
+        tracing::warn!(%error, "the broker reports an error");
+        self.publisher.publish(Event::BrokerError(error));
+    }
+
+    fn not_restored(&self, entity: &EntityId, error: Error) {
+        let id = match entity {
+            EntityId::Consumer(id) => {
+                if let Some(consumer) = self.consumer(id) {
+                    self.remove_consumer(id);
+                    consumer.fail(&error);
+                }
+                id.to_string()
+            }
+            EntityId::Producer(id) => id.to_string(),
+            EntityId::Session(id) => id.to_string(),
+            EntityId::Connection(id) => id.to_string(),
+        };
+        tracing::warn!(%id, %error, "the new broker refuses what the old one had accepted");
+        self.publisher.publish(Event::NotRestored { id, cause: error });
+    }
+
+    fn opened(&self, format: &WireFormat) {
+        self.metadata.lock().opened(format);
+        self.max_frame_size
+            .store(format.max_frame_size, Ordering::Relaxed);
+    }
+
+    fn interrupted(&self, connection: u64) {
+        // First the consumers: from then on nothing of the old connection is delivered, and every transaction that
+        // something was delivered in says so.
+        for consumer in self.all_consumers() {
+            consumer.interrupted(connection);
+        }
+        for transactions in self.transactions.lock().values() {
+            transactions.lock().interrupted();
+        }
+        for window in self.all_windows() {
+            window.reset();
+        }
+    }
+
+    fn closed(&self, cause: &Error) {
+        for consumer in self.all_consumers() {
+            consumer.fail(cause);
+        }
+        for window in self.all_windows() {
+            window.reset();
+        }
+    }
+
+    fn event(&self, event: Event) {
+        match &event {
+            Event::Resumed { resumed, lost, .. } => {
+                self.counters.reconnects.add(1);
+                self.counters.resumed.add(*resumed);
+                self.counters.lost.add(*lost);
+            }
+            Event::Closed { lost, .. } => self.counters.lost.add(*lost),
+            _ => {}
+        }
+        self.publisher.publish(event);
+    }
+}
+
+fn closed_by_broker() -> Error {
+    Error::new(
+        crate::error::ErrorKind::Closed,
+        "the broker has closed the consumer",
+    )
+}

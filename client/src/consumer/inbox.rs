@@ -1,0 +1,497 @@
+//! What a consumer was sent, and how far each message is on its way through the application. Knows no clock and no
+//! connection: it is told the time and leaves acknowledgements to be sent.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashSet;
+
+use super::ack::Acker;
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::RedeliveryPolicy;
+use crate::session::AcknowledgeMode;
+use crate::wire::{ConsumerId, Destination, Message, MessageAck, MessageDispatch, MessageId, TransactionId};
+
+/// A broker may send ahead as much as the prefetch says, and a rollback returns what was credited meanwhile; one that
+/// sends more than this many times the prefetch, and this many messages besides, is out of its mind.
+const OVERRUN: usize = 4;
+const OVERRUN_BASE: usize = 1024;
+
+/// A message that was dispatched.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    message: Arc<Message>,
+    destination: Option<Destination>,
+    /// The broker knows that it was delivered.
+    reported: bool,
+}
+
+impl Delivery {
+    fn new(dispatch: MessageDispatch) -> Option<Self> {
+        let mut message = dispatch.message?;
+        if message.redelivery_counter != dispatch.redelivery_counter {
+            Arc::make_mut(&mut message).redelivery_counter = dispatch.redelivery_counter;
+        }
+        Some(Self {
+            message,
+            destination: dispatch.destination,
+            reported: false,
+        })
+    }
+
+    pub(crate) fn id(&self) -> Option<&MessageId> {
+        self.message.message_id.as_ref()
+    }
+
+    /// Where it was consumed from.
+    pub(crate) fn destination(&self) -> Option<&Destination> {
+        self.destination.as_ref().or(self.message.destination.as_ref())
+    }
+
+    fn sequence(&self) -> i64 {
+        self.id().map_or(0, |id| id.broker_sequence_id)
+    }
+
+    fn expired(&self, millis: i64) -> bool {
+        self.message.expiration > 0 && millis > self.message.expiration
+    }
+
+    fn key(&self) -> Option<(MessageId, Destination)> {
+        // Copies of one message in several destinations have the same id.
+        Some((self.id()?.clone(), self.destination()?.clone()))
+    }
+}
+
+/// How a consumer treats what it gets.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) mode: AcknowledgeMode,
+    pub(crate) prefetch: u16,
+    /// Acknowledgements are collected until there are this many; none acknowledges each message.
+    pub(crate) batch: Option<usize>,
+    /// `consumerExpiryCheckEnabled`
+    pub(crate) check_expiry: bool,
+    pub(crate) redelivery: RedeliveryPolicy,
+    /// How many acknowledged messages are remembered, to recognise those whose acknowledgement a break lost; 0 on a
+    /// connection that does not survive one.
+    pub(crate) remember: usize,
+}
+
+/// What happened in passing, for the statistics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Noted {
+    pub(crate) expired: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) poisoned: u64,
+}
+
+/// What [`Inbox::next`] finds.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Message(Arc<Message>),
+    /// All that had come was not for the application.
+    Nothing,
+}
+
+/// The messages of one consumer.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    id: ConsumerId,
+    rules: Rules,
+    /// The prefetch the broker holds to; it may change it.
+    prefetch: usize,
+    /// Dispatched, or rolled back, and not delivered to the application.
+    ready: VecDeque<Delivery>,
+    /// Delivered to the application and not acknowledged, in the order of their dispatch.
+    delivered: VecDeque<Delivery>,
+    /// How many of those the broker does not know to be delivered.
+    unreported: usize,
+    last_delivered: i64,
+    /// Redelivery holds up the consumer until then.
+    paused_until: Option<Instant>,
+    redelivery_delay: Option<Duration>,
+    /// Acknowledged last, oldest first.
+    recent: VecDeque<(MessageId, Destination)>,
+    /// Acknowledged before the connection broke: the broker may not know it.
+    suspects: FxHashSet<(MessageId, Destination)>,
+    pub(crate) noted: Noted,
+}
+
+impl Inbox {
+    pub(crate) fn new(id: ConsumerId, rules: Rules) -> Self {
+        Self {
+            id,
+            prefetch: rules.prefetch.into(),
+            rules,
+            ready: VecDeque::new(),
+            delivered: VecDeque::new(),
+            unreported: 0,
+            last_delivered: crate::wire::RemoveInfo::NOTHING_DELIVERED,
+            paused_until: None,
+            redelivery_delay: None,
+            recent: VecDeque::new(),
+            suspects: FxHashSet::default(),
+            noted: Noted::default(),
+        }
+    }
+
+    /// A message came. False if it was the answer to a pull that found none.
+    ///
+    /// # Errors
+    ///
+    /// The broker sends far more than it was asked for.
+    pub(crate) fn dispatch(&mut self, dispatch: MessageDispatch) -> Result<bool> {
+        let Some(delivery) = Delivery::new(dispatch) else {
+            return Ok(false);
+        };
+        if self.ready.len() >= self.prefetch * OVERRUN + OVERRUN_BASE {
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                format!(
+                    "the broker sends more to consumer {} than its prefetch of {}",
+                    self.id, self.prefetch
+                ),
+            ));
+        }
+        self.ready.push_back(delivery);
+        Ok(true)
+    }
+
+    /// Nothing waits to be delivered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ready.is_empty()
+    }
+
+    /// Messages were delivered and not acknowledged.
+    pub(crate) fn has_delivered(&self) -> bool {
+        !self.delivered.is_empty()
+    }
+
+    pub(crate) fn set_prefetch(&mut self, prefetch: i32) {
+        self.prefetch = usize::try_from(prefetch).unwrap_or(0);
+    }
+
+    /// The broker's number of the last message delivered.
+    pub(crate) fn last_delivered(&self) -> i64 {
+        self.last_delivered
+    }
+
+    /// When a redelivery that holds up the consumer is due, if it is not yet.
+    pub(crate) fn paused_until(&mut self, now: Instant) -> Option<Instant> {
+        self.paused_until = self.paused_until.filter(|until| now < *until);
+        self.paused_until
+    }
+
+    /// The next message for the application.
+    ///
+    /// `hold` leaves a message that acknowledges itself to [`processed`](Self::processed) or
+    /// [`failed`](Self::failed).
+    pub(crate) fn next(
+        &mut self,
+        millis: i64,
+        transaction: Option<&TransactionId>,
+        hold: bool,
+        acks: &mut Vec<MessageAck>,
+    ) -> Next {
+        while let Some(delivery) = self.ready.pop_front() {
+            if self.sorted_out(&delivery, millis, acks) {
+                continue;
+            }
+            self.last_delivered = delivery.sequence();
+            let message = delivery.message.clone();
+            self.delivered_now(delivery, transaction, hold, acks);
+            return Next::Message(message);
+        }
+        Next::Nothing
+    }
+
+    /// Deals with messages that the application shall not see.
+    fn sorted_out(&mut self, delivery: &Delivery, millis: i64, acks: &mut Vec<MessageAck>) -> bool {
+        let acker = Acker {
+            consumer: &self.id,
+            transaction: None,
+        };
+        if self.rules.check_expiry && delivery.expired(millis) {
+            acks.push(acker.one(MessageAck::EXPIRED, delivery));
+            self.noted.expired += 1;
+            return true;
+        }
+        if !self.suspects.is_empty()
+            && let Some(key) = delivery.key()
+            && self.suspects.remove(&key)
+        {
+            acks.push(acker.one(MessageAck::STANDARD, delivery));
+            self.noted.duplicates += 1;
+            return true;
+        }
+        let counter = delivery.message.redelivery_counter;
+        let policy = &self.rules.redelivery;
+        if policy.pre_dispatch_check
+            && exceeds(counter, policy.maximum_redeliveries)
+            && !delayed_by_broker(delivery)
+        {
+            acks.push(acker.poison(delivery, &exhausted(&self.id, counter, policy)));
+            self.noted.poisoned += 1;
+            return true;
+        }
+        false
+    }
+
+    fn delivered_now(
+        &mut self,
+        delivery: Delivery,
+        transaction: Option<&TransactionId>,
+        hold: bool,
+        acks: &mut Vec<MessageAck>,
+    ) {
+        let by_itself = self.rules.mode.is_automatic();
+        if by_itself && self.rules.batch.is_none() && !hold {
+            let acker = Acker {
+                consumer: &self.id,
+                transaction: None,
+            };
+            acks.push(acker.one(MessageAck::STANDARD, &delivery));
+            self.remember(&delivery);
+            return;
+        }
+        if !delivery.reported {
+            self.unreported += 1;
+        }
+        self.delivered.push_back(delivery);
+        if by_itself {
+            if !hold {
+                self.flush_full_batch(acks);
+            }
+        } else if self.prefetch > 0 && self.unreported * 2 >= self.prefetch {
+            self.report(transaction, acks);
+        }
+    }
+
+    /// Tells the broker what was delivered, so that it sends more.
+    fn report(&mut self, transaction: Option<&TransactionId>, acks: &mut Vec<MessageAck>) {
+        let first = self.delivered.iter().find(|delivery| !delivery.reported);
+        if let (Some(first), Some(last)) = (first, self.delivered.back()) {
+            let acker = Acker {
+                consumer: &self.id,
+                transaction,
+            };
+            acks.push(acker.range(MessageAck::DELIVERED, first, last, self.unreported));
+        }
+        for delivery in &mut self.delivered {
+            delivery.reported = true;
+        }
+        self.unreported = 0;
+    }
+
+    fn flush_full_batch(&mut self, acks: &mut Vec<MessageAck>) {
+        if self.delivered.len() >= self.rules.batch.unwrap_or(1) {
+            self.flush(acks);
+        }
+    }
+
+    /// Acknowledges what is left of a batch.
+    pub(crate) fn flush(&mut self, acks: &mut Vec<MessageAck>) {
+        if self.rules.mode.is_automatic() {
+            self.acknowledge_all(None, acks);
+        }
+    }
+
+    /// The listener is done with a message that was held.
+    pub(crate) fn processed(&mut self, message: &Message, acks: &mut Vec<MessageAck>) {
+        if !self.rules.mode.is_automatic() {
+            return;
+        }
+        if self.position(message).is_some() {
+            self.flush_full_batch(acks);
+        } else if self.rules.remember > 0
+            && let (Some(id), Some(destination)) = (&message.message_id, &message.destination)
+        {
+            // The connection broke meanwhile: the broker sends it once more.
+            let key = (id.clone(), destination.clone());
+            self.suspects.insert(key.clone());
+            self.remember_key(Some(key));
+        }
+    }
+
+    /// The listener failed on a message: it is delivered again.
+    pub(crate) fn failed(
+        &mut self,
+        message: &Message,
+        now: Instant,
+        random: f64,
+        why: &str,
+        acks: &mut Vec<MessageAck>,
+    ) {
+        if !matches!(
+            self.rules.mode,
+            AcknowledgeMode::Client | AcknowledgeMode::Transacted
+        ) && let Some(at) = self.position(message)
+            && let Some(delivery) = self.delivered.remove(at)
+        {
+            if !delivery.reported {
+                self.unreported -= 1;
+            }
+            self.redeliver(vec![delivery], now, random, why, acks);
+        }
+    }
+
+    fn position(&self, message: &Message) -> Option<usize> {
+        self.delivered
+            .iter()
+            .rposition(|delivery| delivery.id() == message.message_id.as_ref())
+    }
+
+    /// Everything delivered is consumed. The messages are forgotten; see [`settle`](Self::settle) for transactions.
+    pub(crate) fn acknowledge_all(
+        &mut self,
+        transaction: Option<&TransactionId>,
+        acks: &mut Vec<MessageAck>,
+    ) -> usize {
+        let all = self.settle(transaction, acks);
+        for delivery in &all {
+            self.remember(delivery);
+        }
+        self.redelivery_delay = None;
+        all.len()
+    }
+
+    /// Everything delivered is consumed if the transaction says so in the end. The messages are the caller's, for a
+    /// rollback.
+    pub(crate) fn settle(
+        &mut self,
+        transaction: Option<&TransactionId>,
+        acks: &mut Vec<MessageAck>,
+    ) -> Vec<Delivery> {
+        if let (Some(first), Some(last)) = (self.delivered.front(), self.delivered.back()) {
+            let acker = Acker {
+                consumer: &self.id,
+                transaction,
+            };
+            acks.push(acker.range(MessageAck::STANDARD, first, last, self.delivered.len()));
+        }
+        self.unreported = 0;
+        self.delivered.drain(..).collect()
+    }
+
+    /// The transaction that [`settle`](Self::settle) was called for is committed.
+    pub(crate) fn committed(&mut self) {
+        self.redelivery_delay = None;
+    }
+
+    /// One message is consumed. False if it is not waiting for that.
+    pub(crate) fn acknowledge_one(&mut self, id: &MessageId, acks: &mut Vec<MessageAck>) -> bool {
+        let Some(at) = self
+            .delivered
+            .iter()
+            .position(|delivery| delivery.id() == Some(id))
+        else {
+            return false;
+        };
+        if let Some(delivery) = self.delivered.remove(at) {
+            if !delivery.reported {
+                self.unreported -= 1;
+            }
+            let acker = Acker {
+                consumer: &self.id,
+                transaction: None,
+            };
+            acks.push(acker.one(MessageAck::INDIVIDUAL, &delivery));
+            self.remember(&delivery);
+        }
+        true
+    }
+
+    /// Everything delivered and not acknowledged is to be delivered again (`recover`).
+    pub(crate) fn recover(&mut self, now: Instant, random: f64, acks: &mut Vec<MessageAck>) {
+        if self.rules.mode.is_automatic() {
+            return;
+        }
+        self.unreported = 0;
+        let deliveries = self.delivered.drain(..).collect();
+        self.redeliver(deliveries, now, random, "the session was recovered", acks);
+    }
+
+    /// These messages go back to the front of the queue, or to the dead letter queue if that was often enough.
+    pub(crate) fn redeliver(
+        &mut self,
+        deliveries: Vec<Delivery>,
+        now: Instant,
+        random: f64,
+        why: &str,
+        acks: &mut Vec<MessageAck>,
+    ) {
+        let policy = &self.rules.redelivery;
+        let acker = Acker {
+            consumer: &self.id,
+            transaction: None,
+        };
+        let mut again = Vec::with_capacity(deliveries.len());
+        let mut known = false;
+        for mut delivery in deliveries {
+            let before = delivery.message.redelivery_counter;
+            let message = Arc::make_mut(&mut delivery.message);
+            message.redelivery_counter = before.saturating_add(1);
+            if exceeds(message.redelivery_counter, policy.maximum_redeliveries) {
+                let reason = exhausted(&self.id, message.redelivery_counter, policy);
+                acks.push(acker.poison(&delivery, &format!("{reason}, cause: {why}")));
+                self.noted.poisoned += 1;
+            } else {
+                known |= before > 0;
+                again.push(delivery);
+            }
+        }
+        let (Some(first), Some(last)) = (again.first(), again.last()) else {
+            return;
+        };
+        if known {
+            acks.push(acker.range(MessageAck::REDELIVERED, first, last, again.len()));
+        }
+        let delay = policy.next_delay(self.redelivery_delay, random);
+        self.redelivery_delay = Some(delay);
+        self.paused_until = now.checked_add(delay).filter(|_| !delay.is_zero());
+        for delivery in again.into_iter().rev() {
+            self.ready.push_front(delivery);
+        }
+    }
+
+    /// The connection broke: the broker sends again whatever it does not know to be consumed.
+    pub(crate) fn interrupted(&mut self) {
+        self.ready.clear();
+        self.delivered.clear();
+        self.unreported = 0;
+        self.paused_until = None;
+        self.last_delivered = crate::wire::RemoveInfo::NOTHING_DELIVERED;
+        self.suspects = self.recent.iter().cloned().collect();
+    }
+
+    fn remember(&mut self, delivery: &Delivery) {
+        if self.rules.remember > 0 {
+            self.remember_key(delivery.key());
+        }
+    }
+
+    fn remember_key(&mut self, key: Option<(MessageId, Destination)>) {
+        if self.recent.len() >= self.rules.remember {
+            self.recent.pop_front();
+        }
+        self.recent.extend(key);
+    }
+}
+
+fn exceeds(counter: i32, maximum: Option<u32>) -> bool {
+    maximum.is_some_and(|maximum| i64::from(counter) > i64::from(maximum))
+}
+
+fn exhausted(consumer: &ConsumerId, counter: i32, policy: &RedeliveryPolicy) -> String {
+    let maximum = policy.maximum_redeliveries.unwrap_or(u32::MAX);
+    format!("Delivery[{counter}] exceeds redelivery policy limit: {maximum} of consumer {consumer}")
+}
+
+/// The broker's own redelivery plugin counts on its own.
+fn delayed_by_broker(delivery: &Delivery) -> bool {
+    let properties = delivery.message.marshalled_properties.clone();
+    properties
+        .and_then(|properties| crate::wire::decode_map(properties).ok())
+        .is_some_and(|properties| properties.get("redeliveryDelay").is_some())
+}

@@ -1,0 +1,369 @@
+//! The [`Inbox`] of a consumer as the link and the application share it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+use super::inbox::{Delivery, Inbox, Next, Rules};
+use crate::connection::ids::now_millis;
+use crate::connection::stats::Counters;
+use crate::error::{Error, Result};
+use crate::link::{Guard, Link, Receipt};
+use crate::session::AcknowledgeMode;
+use crate::transaction::Transaction;
+use crate::wire::{
+    ConsumerId, Destination, EntityId, Message, MessageAck, MessageDispatch, MessageId, MessagePull,
+    RemoveInfo,
+};
+
+/// Where the messages of a consumer wait for the application.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    id: ConsumerId,
+    destination: Destination,
+    mode: AcknowledgeMode,
+    /// The consumer asks for each message.
+    pull: bool,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    inbox: Inbox,
+    /// Number of the physical connection that the messages came over.
+    connection: u64,
+    started: bool,
+    /// Why there is nothing more to get.
+    ended: Option<Error>,
+    /// A pull is not answered yet.
+    pulling: bool,
+    /// How many pulls were answered with nothing.
+    empty_answers: u64,
+    /// Acknowledgements on their way out, kept for its memory.
+    acks: Vec<MessageAck>,
+}
+
+/// A message that was taken out, with the acknowledgements that are to be waited for.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) message: Arc<Message>,
+    /// Number of the physical connection it came over.
+    pub(crate) connection: u64,
+    pub(crate) receipts: Vec<Receipt>,
+}
+
+/// What [`Mailbox::take`] finds.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Message(Taken),
+    /// Nothing, until this point in time or until something changes.
+    Nothing(Option<Instant>),
+}
+
+/// Where acknowledgements go to.
+#[derive(Clone, Copy)]
+pub(crate) struct Out<'a> {
+    pub(crate) link: &'a Link,
+    pub(crate) counters: &'a Counters,
+    /// `sendAcksAsync`: nobody waits for the broker.
+    pub(crate) one_way: bool,
+}
+
+/// The messages of a consumer that its transaction has consumed, as long as the outcome is open.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    connection: u64,
+    deliveries: Vec<Delivery>,
+}
+
+impl Mailbox {
+    pub(crate) fn new(id: ConsumerId, destination: Destination, rules: Rules, connection: u64) -> Self {
+        Self {
+            id: id.clone(),
+            destination,
+            mode: rules.mode,
+            pull: rules.prefetch == 0,
+            state: Mutex::new(State {
+                inbox: Inbox::new(id, rules),
+                connection,
+                started: false,
+                ended: None,
+                pulling: false,
+                empty_answers: 0,
+                acks: Vec::new(),
+            }),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> &ConsumerId {
+        &self.id
+    }
+
+    pub(crate) fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    pub(crate) fn pulls(&self) -> bool {
+        self.pull
+    }
+
+    /// Told whenever it is worth to look again.
+    pub(crate) fn changed(&self) -> &Notify {
+        &self.changed
+    }
+
+    pub(crate) fn dispatch(&self, dispatch: MessageDispatch) -> Result<()> {
+        let mut state = self.state.lock();
+        state.pulling = false;
+        if !state.inbox.dispatch(dispatch)? {
+            state.empty_answers += 1;
+        }
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    pub(crate) fn set_started(&self, started: bool) {
+        self.state.lock().started = started;
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn set_prefetch(&self, prefetch: i32) {
+        self.state.lock().inbox.set_prefetch(prefetch);
+    }
+
+    pub(crate) fn interrupted(&self, connection: u64) {
+        let mut state = self.state.lock();
+        state.connection = connection;
+        state.pulling = false;
+        state.inbox.interrupted();
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// There will be nothing more.
+    pub(crate) fn fail(&self, cause: &Error) {
+        self.state.lock().ended.get_or_insert_with(|| cause.clone());
+        self.changed.notify_waiters();
+    }
+
+    /// How many pulls have found nothing so far.
+    pub(crate) fn empty_answers(&self) -> u64 {
+        self.state.lock().empty_answers
+    }
+
+    /// Takes the next message. `enter` gives the transaction it is delivered in, if the session is transacted; see
+    /// [`Inbox::next`] for `hold`.
+    ///
+    /// # Errors
+    ///
+    /// The consumer or the connection is closed.
+    pub(crate) fn take(
+        &self,
+        hold: bool,
+        out: Out<'_>,
+        enter: impl FnOnce() -> Result<Option<Transaction>>,
+    ) -> Result<Found> {
+        let mut state = self.state.lock();
+        if let Some(error) = &state.ended {
+            return Err(error.clone());
+        }
+        if !state.started || state.inbox.is_empty() {
+            return Ok(Found::Nothing(None));
+        }
+        if let Some(until) = state.inbox.paused_until(Instant::now()) {
+            return Ok(Found::Nothing(Some(until)));
+        }
+        let transaction = enter()?;
+        let id = transaction.as_ref().map(|transaction| &transaction.id);
+        let mut acks = std::mem::take(&mut state.acks);
+        let next = state.inbox.next(now_millis(), id, hold, &mut acks);
+        let receipts = self.post(&mut state, acks, transaction.as_ref(), out)?;
+        Ok(match next {
+            Next::Nothing => Found::Nothing(None),
+            Next::Message(message) => {
+                if let Some(transaction) = &transaction {
+                    transaction.consume();
+                }
+                out.counters.delivered.add(1);
+                let connection = state.connection;
+                Found::Message(Taken {
+                    message,
+                    connection,
+                    receipts,
+                })
+            }
+        })
+    }
+
+    /// Asks the broker for a message unless it was asked already. `timeout` is the command's.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed.
+    pub(crate) fn ask(&self, timeout: i64, link: &Link) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.pulling || !state.started || !state.inbox.is_empty() {
+            return Ok(());
+        }
+        let pull = MessagePull {
+            consumer_id: Some(self.id.clone()),
+            destination: Some(self.destination.clone()),
+            timeout,
+            ..MessagePull::default()
+        };
+        link.post(Box::new(pull), Guard::Connection(state.connection))?;
+        state.pulling = true;
+        Ok(())
+    }
+
+    /// Sends acknowledgements while the lock is held: their order is that of the changes.
+    fn post(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        mut acks: Vec<MessageAck>,
+        transaction: Option<&Transaction>,
+        out: Out<'_>,
+    ) -> Result<Vec<Receipt>> {
+        let mut receipts = Vec::new();
+        let mut result = Ok(());
+        for ack in acks.drain(..) {
+            // What says nothing about being consumed is never waited for.
+            let lazy = ack.ack_type == MessageAck::DELIVERED || ack.ack_type == MessageAck::REDELIVERED;
+            let guard = match (&ack.transaction_id, transaction) {
+                (Some(_), Some(transaction)) => transaction.guard(),
+                _ => Guard::Connection(state.connection),
+            };
+            if out.one_way || lazy || ack.transaction_id.is_some() {
+                let posted = out.link.post(Box::new(ack), guard);
+                result = result.and(posted);
+            } else {
+                match out.link.post_request(Box::new(ack), guard) {
+                    Ok(receipt) => receipts.push(receipt),
+                    Err(error) => result = Err(error),
+                }
+            }
+        }
+        state.acks = acks;
+        let noted = std::mem::take(&mut state.inbox.noted);
+        out.counters.expired.add(noted.expired);
+        out.counters.duplicates.add(noted.duplicates);
+        out.counters.poisoned.add(noted.poisoned);
+        result.map(|()| receipts)
+    }
+
+    /// Changes the inbox and sends what follows from it.
+    fn change<T>(
+        &self,
+        out: Out<'_>,
+        transaction: Option<&Transaction>,
+        change: impl FnOnce(&mut State, &mut Vec<MessageAck>) -> T,
+    ) -> Result<(T, Vec<Receipt>)> {
+        let mut state = self.state.lock();
+        let mut acks = std::mem::take(&mut state.acks);
+        let value = change(&mut state, &mut acks);
+        let receipts = self.post(&mut state, acks, transaction, out)?;
+        Ok((value, receipts))
+    }
+
+    /// The listener is done with a message.
+    pub(crate) fn processed(&self, message: &Message, out: Out<'_>) -> Result<Vec<Receipt>> {
+        self.change(out, None, |state, acks| state.inbox.processed(message, acks))
+            .map(|(_, receipts)| receipts)
+    }
+
+    /// The listener failed on a message.
+    pub(crate) fn failed(&self, message: &Message, why: &str, out: Out<'_>) -> Result<()> {
+        self.change(out, None, |state, acks| {
+            state
+                .inbox
+                .failed(message, Instant::now(), rand::random(), why, acks);
+        })?;
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Everything delivered is consumed. Says how many messages that were.
+    pub(crate) fn acknowledge_all(&self, out: Out<'_>) -> Result<(usize, Vec<Receipt>)> {
+        self.change(out, None, |state, acks| state.inbox.acknowledge_all(None, acks))
+    }
+
+    /// One message is consumed. None if it does not wait for that.
+    pub(crate) fn acknowledge_one(
+        &self,
+        id: &MessageId,
+        connection: u64,
+        out: Out<'_>,
+    ) -> Result<Option<Vec<Receipt>>> {
+        let (found, receipts) = self.change(out, None, |state, acks| {
+            state.connection == connection && state.inbox.acknowledge_one(id, acks)
+        })?;
+        Ok(found.then_some(receipts))
+    }
+
+    /// Everything delivered and not acknowledged is delivered again.
+    pub(crate) fn recover(&self, out: Out<'_>) -> Result<()> {
+        self.change(out, None, |state, acks| {
+            state.inbox.recover(Instant::now(), rand::random(), acks)
+        })?;
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// The messages delivered in a transaction that is being completed.
+    pub(crate) fn settle(&self, transaction: &Transaction, out: Out<'_>) -> Result<Settled> {
+        let (settled, _) = self.change(out, Some(transaction), |state, acks| Settled {
+            connection: state.connection,
+            deliveries: state.inbox.settle(Some(&transaction.id), acks),
+        })?;
+        Ok(settled)
+    }
+
+    /// The transaction was committed.
+    pub(crate) fn committed(&self) {
+        self.state.lock().inbox.committed();
+    }
+
+    /// The transaction was rolled back: its messages are delivered again, unless the broker does that because the
+    /// connection broke meanwhile.
+    pub(crate) fn rolled_back(&self, settled: Settled, out: Out<'_>) -> Result<()> {
+        self.change(out, None, |state, acks| {
+            if state.connection == settled.connection {
+                let (now, random) = (Instant::now(), rand::random());
+                let why = "the transaction was rolled back";
+                state.inbox.redeliver(settled.deliveries, now, random, why, acks);
+            }
+        })?;
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// True if a transaction that is open has consumed messages from here.
+    pub(crate) fn in_transaction(&self) -> bool {
+        self.mode == AcknowledgeMode::Transacted && self.state.lock().inbox.has_delivered()
+    }
+
+    /// Ends the delivery and says which message was the last.
+    pub(crate) fn end(&self, reason: Error, out: Out<'_>) -> i64 {
+        let last = self.change(out, None, |state, acks| {
+            state.ended.get_or_insert(reason);
+            state.inbox.flush(acks);
+            state.inbox.last_delivered()
+        });
+        self.changed.notify_waiters();
+        last.map_or(RemoveInfo::UNKNOWN_DELIVERED, |(last, _)| last)
+    }
+
+    /// The command that takes leave of the broker.
+    pub(crate) fn farewell(&self, last_delivered: i64) -> RemoveInfo {
+        RemoveInfo {
+            object_id: Some(EntityId::Consumer(self.id.clone())),
+            last_delivered_sequence_id: last_delivered,
+            ..RemoveInfo::default()
+        }
+    }
+}
