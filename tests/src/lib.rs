@@ -3,3 +3,20 @@
 pub mod certificates;
 pub mod peers;
 pub mod process;
+
+use std::time::Duration;
+
+/// No step of a test takes longer than this, unless something is wrong.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs a step of a test, and fails the test if it hangs.
+///
+/// # Panics
+///
+/// After [`PATIENCE`].
+pub async fn soon<T>(what: &str, step: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, step).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what} took longer than {PATIENCE:?}"),
+    }
+}
