@@ -21,10 +21,10 @@ async fn connect(uri: &str) -> Connection {
 
 #[tokio::test]
 async fn a_message_goes_there_and_back() {
-    let Some(broker) = ActiveMq::start(&[]) else {
+    let Some(broker) = broker("a_message_goes_there_and_back") else {
         return;
     };
-    let connection = connect(&broker.uri()).await;
+    let connection = connect(&broker.url()).await;
     let session = connection.create_session(AcknowledgeMode::Auto).await.unwrap();
     let queue = Destination::queue("there.and.back");
     let mut producer = session.create_producer(&queue).await.unwrap();
