@@ -26,3 +26,25 @@ pub use message::{DeliveryMode, Message};
 pub use producer::{Producer, Receipt, SendOptions};
 pub use session::{AcknowledgeMode, Session};
 pub use wire::{Destination, DestinationKind, MessageKind, Value, ValueMap};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every handle can be moved into a task and shared between tasks.
+    #[test]
+    fn handles_are_send_and_sync() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<ConnectionFactory>();
+        check::<Connection>();
+        check::<Session>();
+        check::<Producer>();
+        check::<Consumer>();
+        check::<Listener>();
+        check::<Receipt>();
+        check::<Events>();
+        check::<Message>();
+        check::<TemporaryDestination>();
+        check::<Error>();
+    }
+}

@@ -30,7 +30,11 @@ async fn what_was_confirmed_survives_twenty_kills_under_load() {
     let uri = format!("failover:({listen})?maxReconnectDelay=200");
     let queue = Destination::queue("crash");
 
-    let consuming = ConnectionFactory::new(&uri).unwrap().create_connection().await.unwrap();
+    let consuming = ConnectionFactory::new(&uri)
+        .unwrap()
+        .create_connection()
+        .await
+        .unwrap();
     consuming.start().await.unwrap();
     let session = consuming.create_session(AcknowledgeMode::Auto).await.unwrap();
     let consumer = session.create_consumer(&queue).await.unwrap();
@@ -39,15 +43,25 @@ async fn what_was_confirmed_survives_twenty_kills_under_load() {
         let received = received.clone();
         async move {
             while let Ok(message) = consumer.receive().await {
-                let number = message.property_i64("number").expect("every message has its number");
+                let number = message
+                    .property_i64("number")
+                    .expect("every message has its number");
                 let mut received = received.lock();
                 let seen = received.entry(number as u64).or_default();
-                if message.redelivered() { seen.1 += 1 } else { seen.0 += 1 }
+                if message.redelivered() {
+                    seen.1 += 1
+                } else {
+                    seen.0 += 1
+                }
             }
         }
     });
 
-    let producing = ConnectionFactory::new(&uri).unwrap().create_connection().await.unwrap();
+    let producing = ConnectionFactory::new(&uri)
+        .unwrap()
+        .create_connection()
+        .await
+        .unwrap();
     let session = producing.create_session(AcknowledgeMode::Auto).await.unwrap();
     let producer = session.create_producer(&queue).await.unwrap();
     let mut confirmed = BTreeSet::new();
@@ -59,11 +73,17 @@ async fn what_was_confirmed_survives_twenty_kills_under_load() {
             if waiting.len() < IN_FLIGHT {
                 let mut message = openwire_client::Message::text(format!("message {next}"));
                 message.set_property("number", next as i64).unwrap();
-                let receipt = timeout(DEADLINE, producer.send_pipelined(message)).await.expect("room").unwrap();
+                let receipt = timeout(DEADLINE, producer.send_pipelined(message))
+                    .await
+                    .expect("room")
+                    .unwrap();
                 waiting.push_back((next, receipt));
                 next += 1;
             } else if let Some((number, receipt)) = waiting.pop_front() {
-                timeout(DEADLINE, receipt).await.expect("an answer").expect("the broker comes back");
+                timeout(DEADLINE, receipt)
+                    .await
+                    .expect("an answer")
+                    .expect("the broker comes back");
                 confirmed.insert(number);
             }
         }
@@ -73,7 +93,10 @@ async fn what_was_confirmed_survives_twenty_kills_under_load() {
         }
     }
     for (number, receipt) in waiting {
-        timeout(DEADLINE, receipt).await.expect("an answer").expect("the broker comes back");
+        timeout(DEADLINE, receipt)
+            .await
+            .expect("an answer")
+            .expect("the broker comes back");
         confirmed.insert(number);
     }
     let all_there = async {
@@ -83,13 +106,27 @@ async fn what_was_confirmed_survives_twenty_kills_under_load() {
     };
     let complete = timeout(DEADLINE, all_there).await.is_ok();
     let received = received.lock().clone();
-    let lost: Vec<_> = confirmed.iter().filter(|number| !received.contains_key(number)).collect();
-    assert!(complete && lost.is_empty(), "{} of {} were lost: {lost:?}", lost.len(), confirmed.len());
+    let lost: Vec<_> = confirmed
+        .iter()
+        .filter(|number| !received.contains_key(number))
+        .collect();
+    assert!(
+        complete && lost.is_empty(),
+        "{} of {} were lost: {lost:?}",
+        lost.len(),
+        confirmed.len()
+    );
     // Who saw a message twice must have been told that it may be so.
     let silent: Vec<_> = received.iter().filter(|(_, (plain, _))| *plain > 1).collect();
     assert!(silent.is_empty(), "came twice without a flag: {silent:?}");
-    let again: u32 = received.values().map(|(plain, flagged)| plain + flagged - 1).sum();
-    println!("{} confirmed, none lost, {again} came again and said so", confirmed.len());
+    let again: u32 = received
+        .values()
+        .map(|(plain, flagged)| plain + flagged - 1)
+        .sum();
+    println!(
+        "{} confirmed, none lost, {again} came again and said so",
+        confirmed.len()
+    );
     receiver.abort();
     producing.close().await.unwrap();
     drop(broker);

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures::Stream;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 
 pub(crate) use inbox::Rules;
 pub use listener::Listener;
@@ -43,7 +44,8 @@ pub struct Consumer {
     waiting: Option<Waiting>,
 }
 
-struct Waiting(BoxFuture<'static, Result<Option<Message>>>);
+/// Behind a lock, which is never contended, so that a consumer can be shared between threads.
+struct Waiting(Mutex<BoxFuture<'static, Result<Option<Message>>>>);
 
 impl std::fmt::Debug for Waiting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -177,9 +179,11 @@ impl Stream for Consumer {
         let inner = &this.inner;
         let waiting = this.waiting.get_or_insert_with(|| {
             let inner = inner.clone();
-            Waiting(Box::pin(async move { inner.next(Patience::Forever).await }))
+            Waiting(Mutex::new(Box::pin(async move {
+                inner.next(Patience::Forever).await
+            })))
         });
-        let result = std::task::ready!(waiting.0.as_mut().poll(cx));
+        let result = std::task::ready!(waiting.0.get_mut().as_mut().poll(cx));
         this.waiting = None;
         Poll::Ready(match result {
             Ok(message) => message.map(Ok),
