@@ -43,6 +43,19 @@ macro_rules! command_enum {
                 }
             }
         }
+
+        #[cfg(test)]
+        impl super::tests::sample::Sample for Command {
+            fn sample(source: &mut super::tests::sample::Source<'_>) -> Self {
+                let kinds: &[fn(&mut super::tests::sample::Source<'_>) -> Self] =
+                    &[$( |source| Self::$variant(source.sample()), )*];
+                kinds[source.below(kinds.len())](source)
+            }
+
+            fn seen(self, format: &super::WireFormat) -> Self {
+                match self { $( Self::$variant(inner) => Self::$variant(inner.seen(format)), )* }
+            }
+        }
     };
 }
 

@@ -212,6 +212,33 @@ macro_rules! openwire {
                 Ok(value)
             }
         }
+
+        #[cfg(test)]
+        impl $crate::wire::tests::sample::Sample for $name {
+            fn sample(source: &mut $crate::wire::tests::sample::Source<'_>) -> Self {
+                Self {
+                    kind: MessageKind::from_type_id(23 + source.below(7) as u8).expect("one of seven"),
+                    command_id: source.sample(),
+                    response_required: source.sample(),
+                    $( $field: source.sample(), )*
+                    blob: source.sample(),
+                }
+            }
+
+            fn seen(self, format: &$crate::wire::WireFormat) -> Self {
+                Self {
+                    kind: self.kind,
+                    command_id: self.command_id,
+                    response_required: self.response_required,
+                    $( $field: if in_version!(format.version $(, $since $(, $until)?)?) {
+                        self.$field.seen(format)
+                    } else {
+                        Default::default()
+                    }, )*
+                    blob: (self.kind == MessageKind::Blob).then(|| self.blob.unwrap_or_default()),
+                }
+            }
+        }
     };
     (@structure
         $(#[$meta:meta])*
@@ -258,6 +285,23 @@ macro_rules! openwire {
                     read_field!(_r, value.$field, $kind $(<$ty>)?);
                 } )*
                 Ok(value)
+            }
+        }
+
+        #[cfg(test)]
+        impl $crate::wire::tests::sample::Sample for $name {
+            fn sample(_source: &mut $crate::wire::tests::sample::Source<'_>) -> Self {
+                Self { $( $field: _source.sample(), )* }
+            }
+
+            fn seen(self, _format: &$crate::wire::WireFormat) -> Self {
+                Self {
+                    $( $field: if in_version!(_format.version $(, $since $(, $until)?)?) {
+                        self.$field.seen(_format)
+                    } else {
+                        Default::default()
+                    }, )*
+                }
             }
         }
     };

@@ -92,9 +92,10 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// [`WireErrorKind::TooLong`] for a value that has no encoding, [`WireErrorKind::TooDeep`] for
-    /// structures that no decoder would read and [`WireErrorKind::FrameTooLarge`] for a frame over the
-    /// limit. `out` and the cache are as before then, and the connection can go on.
+    /// [`WireErrorKind::TooLong`] for a value that has no encoding, [`WireErrorKind::TooDeep`] and
+    /// [`WireErrorKind::Invalid`] for what a [`Decoder`] would refuse, and
+    /// [`WireErrorKind::FrameTooLarge`] for a frame over the limit. `out` and the cache are as before then,
+    /// and the connection can go on.
     pub fn encode(&mut self, command: &Command, out: &mut BytesMut) -> Result<(), WireError> {
         self.encode_structure(command, out)
     }
@@ -448,17 +449,12 @@ mod tests {
             (63 * 8 - 1, &[0xC0, 64]),
             (255 * 8 - 2, &[0xC0, 255]),
             (255 * 8 - 1, &[0x80, 1, 0]),
-            (32767, &[0x80, 0x10, 0x01]),
+            (4096, &[0x80, 0x02, 0x01]),
         ] {
             let frame = encode(&format, nulls(count)).unwrap();
             assert_eq!(&frame[5..5 + head.len()], head, "{count} elements");
             assert_eq!(decode(&format, &frame).unwrap(), Some(nulls(count).into()));
         }
-        assert_eq!(
-            encode(&format, nulls(32768)).unwrap_err().kind(),
-            WireErrorKind::TooLong
-        );
-
         // What Java could not write: an unused code, and more bits than a signed length counts.
         for head in [&[0x40][..], &[0x81], &[0xFF], &[0x80, 0x80, 0x00]] {
             let mut frame = vec![10];
@@ -469,20 +465,66 @@ mod tests {
                 .unwrap_err();
             assert_eq!(error.kind(), WireErrorKind::Invalid, "{head:02x?}");
         }
-        // More bits than one message can need do not fit.
-        let infos = (0..9)
-            .map(|_| {
+    }
+
+    #[test]
+    fn more_bits_or_elements_than_a_length_counts_do_not_fit() {
+        let format = WireFormat {
+            max_frame_size: 1 << 20,
+            ..format(true, None)
+        };
+        let info = |consumers: usize, path: usize| BrokerSubscriptionInfo {
+            subscription_infos: Some(vec![
                 Some(Box::new(ConsumerInfo {
-                    network_consumer_path: Some(vec![None; 32767]),
+                    network_consumer_path: Some(vec![Some(ConsumerId::default()); path]),
                     ..ConsumerInfo::default()
-                }))
-            })
-            .collect();
-        let info = BrokerSubscriptionInfo {
-            subscription_infos: Some(infos),
+                }));
+                consumers
+            ]),
             ..BrokerSubscriptionInfo::default()
         };
-        assert_eq!(encode(&format, info).unwrap_err().kind(), WireErrorKind::TooLong);
+        assert!(encode(&format, info(1, 32767)).is_ok());
+        let kind = |info| encode(&format, info).unwrap_err().kind();
+        assert_eq!(kind(info(1, 32768)), WireErrorKind::TooLong);
+        // Each element has six bits, and at most 32767 bytes of them can be.
+        assert_eq!(kind(info(2, 32767)), WireErrorKind::TooLong);
+    }
+
+    #[test]
+    fn nulls_in_arrays_are_cheap_to_send_and_therefore_counted() {
+        for tight in [false, true] {
+            let format = WireFormat {
+                max_frame_size: 1 << 20,
+                ..format(tight, None)
+            };
+            let nulls = |count| DataArrayResponse {
+                data: Some(vec![None; count]),
+                ..DataArrayResponse::default()
+            };
+            let frame = encode(&format, nulls(4096)).unwrap();
+            assert_eq!(decode(&format, &frame).unwrap(), Some(nulls(4096).into()));
+            assert_eq!(
+                encode(&format, nulls(4097)).unwrap_err().kind(),
+                WireErrorKind::Invalid
+            );
+
+            // The same frame with all the nulls a count can declare.
+            let mut frame = vec![33];
+            if tight {
+                frame.extend_from_slice(&[0x80, 0x10, 0x01, 0x02]);
+                frame.resize(4 + 4097, 0);
+                frame.extend_from_slice(&[0; 8]);
+            } else {
+                frame.extend_from_slice(&[0; 9]);
+                frame.push(1);
+            }
+            frame.extend_from_slice(&32767_i16.to_be_bytes());
+            if !tight {
+                frame.resize(frame.len() + 32767, 0);
+            }
+            let error = Decoder::new(format).decode_frame(frame.into()).unwrap_err();
+            assert_eq!(error.kind(), WireErrorKind::Invalid);
+        }
     }
 
     #[test]

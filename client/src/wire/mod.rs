@@ -30,6 +30,9 @@ mod tight;
 mod value;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use command::Command;
 pub use commands::*;
 pub use destination::{Destination, DestinationKind};

@@ -15,6 +15,10 @@ use super::throwable::{StackTraceElement, Throwable};
 /// this many fit several times into the 2 MiB stack of a thread, without optimisation too.
 pub(crate) const MAX_DEPTH: u32 = 32;
 
+/// The arrays of a frame together hold at most this many nulls. They mean nothing to any peer, but eight of
+/// them fit into a byte and take hundreds of bytes of memory.
+pub(crate) const MAX_NULLS: usize = 4096;
+
 /// Checks how deep something stands.
 pub(crate) fn check_depth(depth: u32) -> Result<(), WireError> {
     if depth > MAX_DEPTH {
@@ -22,6 +26,16 @@ pub(crate) fn check_depth(depth: u32) -> Result<(), WireError> {
             WireErrorKind::TooDeep,
             format!("more than {MAX_DEPTH} levels"),
         ));
+    }
+    Ok(())
+}
+
+/// Checks how many nulls stood in arrays.
+pub(crate) fn check_nulls(nulls: usize) -> Result<(), WireError> {
+    if nulls > MAX_NULLS {
+        return Err(WireError::invalid(format!(
+            "more than {MAX_NULLS} nulls in arrays"
+        )));
     }
     Ok(())
 }
@@ -159,6 +173,7 @@ pub(crate) struct Reader<'a, E> {
     encoding: E,
     input: Input,
     depth: u32,
+    nulls: usize,
 }
 
 impl<'a, E: ReadEncoding> Reader<'a, E> {
@@ -174,6 +189,7 @@ impl<'a, E: ReadEncoding> Reader<'a, E> {
             encoding,
             input,
             depth: 0,
+            nulls: 0,
         }
     }
 
@@ -275,6 +291,10 @@ impl<'a, E: ReadEncoding> Reader<'a, E> {
         for _ in 0..length {
             let mut element = None;
             self.nested(&mut element)?;
+            if element.is_none() {
+                self.nulls += 1;
+                check_nulls(self.nulls)?;
+            }
             elements.push(element);
         }
         *field = Some(elements);

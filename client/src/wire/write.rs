@@ -8,7 +8,7 @@ use super::cache::{Cacheable, SendCache};
 use super::error::{WireError, WireErrorKind};
 use super::fields::{Structure, is_marshal_aware};
 use super::format::WireFormat;
-use super::read::check_depth;
+use super::read::{check_depth, check_nulls};
 use super::throwable::Throwable;
 
 pub(crate) fn too_long(length: usize, limit: usize) -> WireError {
@@ -100,6 +100,7 @@ pub(crate) struct Writer<'a, E> {
     out: &'a mut Vec<u8>,
     shared: &'a mut Vec<(usize, Bytes)>,
     depth: u32,
+    nulls: usize,
 }
 
 impl<'a, E: WriteEncoding> Writer<'a, E> {
@@ -116,6 +117,7 @@ impl<'a, E: WriteEncoding> Writer<'a, E> {
             out: &mut fields.bytes,
             shared: &mut fields.shared,
             depth: 0,
+            nulls: 0,
         }
     }
 
@@ -217,6 +219,8 @@ impl<'a, E: WriteEncoding> Writer<'a, E> {
         self.boolean(value.is_some());
         let Some(elements) = value else { return Ok(()) };
         put_count(self.out, elements.len())?;
+        self.nulls += elements.iter().filter(|element| element.is_none()).count();
+        check_nulls(self.nulls)?;
         elements
             .iter()
             .try_for_each(|element| self.nested(element.as_ref()))
@@ -226,7 +230,6 @@ impl<'a, E: WriteEncoding> Writer<'a, E> {
         let outer = self.depth;
         let mut next = value;
         while let Some(throwable) = next {
-            check_depth(self.depth)?;
             self.boolean(true);
             self.string(throwable.class.as_deref())?;
             self.string(clip(throwable.message.as_deref(), self.version()).as_deref())?;
@@ -241,6 +244,7 @@ impl<'a, E: WriteEncoding> Writer<'a, E> {
                 self.int(line.line);
             }
             self.depth += 1;
+            check_depth(self.depth)?;
             next = throwable.cause.as_deref();
         }
         self.boolean(false);
@@ -250,7 +254,7 @@ impl<'a, E: WriteEncoding> Writer<'a, E> {
 }
 
 /// In versions 1 and 10 Java cuts the message of a throwable to 1024 UTF-16 units and cannot send none.
-fn clip(message: Option<&str>, version: i32) -> Option<Cow<'_, str>> {
+pub(super) fn clip(message: Option<&str>, version: i32) -> Option<Cow<'_, str>> {
     const LIMIT: usize = 1024;
     if !matches!(version, 1 | 10) {
         return message.map(Into::into);
