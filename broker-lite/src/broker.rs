@@ -17,6 +17,7 @@ use crate::config::{Config, ListenUri, Storage, TlsFiles, broker_name};
 use crate::core::{Core, CoreConfig, Stats};
 use crate::error::BrokerError;
 use crate::server::{BindError, Counters, Driver, Listener, ListenerStats, Nowhere, Server, Tls};
+use crate::store::journal::{Durability, Journal, JournalOptions};
 use crate::store::{Recovered, Store, StoreStats};
 
 /// How long a broker that stops waits for the store to confirm what clients asked for.
@@ -117,6 +118,13 @@ impl BrokerBuilder {
         self
     }
 
+    /// When a persistent message in the journal counts as stored. Default: once it is on the disk. Means
+    /// nothing without [`data_dir`](Self::data_dir).
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.config.durability = durability;
+        self
+    }
+
     /// Keeps persistent messages in a store that is open already, and begins with what it held.
     pub fn store(mut self, store: Arc<dyn Store>, recovered: Recovered) -> Self {
         self.config.storage = Storage::Open(store, recovered);
@@ -195,7 +203,7 @@ impl BrokerBuilder {
             .transpose()
             .map_err(BrokerError::config)?;
 
-        let (store, recovered, stored) = open(config.storage).await?;
+        let (store, recovered, stored) = open(config.storage, config.durability).await?;
         let store = CloseOnDrop::new(store);
         let mut listeners = Vec::new();
         for uri in listen {
@@ -425,14 +433,26 @@ impl Drop for CloseOnDrop {
 }
 
 /// Opens what persistent messages go to, and says whether they outlive the broker there.
-async fn open(storage: Storage) -> Result<(Arc<dyn Store>, Recovered, bool), BrokerError> {
-    match storage {
-        Storage::Open(store, recovered) => Ok((store, recovered, true)),
-        Storage::Memory => Ok((Arc::new(Nowhere), Recovered::default(), false)),
-        Storage::Journal(directory) => Err(BrokerError::config(format!(
-            "there is no journal for {}",
-            directory.display()
-        ))),
+async fn open(
+    storage: Storage,
+    durability: Durability,
+) -> Result<(Arc<dyn Store>, Recovered, bool), BrokerError> {
+    let directory = match storage {
+        Storage::Open(store, recovered) => return Ok((store, recovered, true)),
+        Storage::Memory => return Ok((Arc::new(Nowhere), Recovered::default(), false)),
+        Storage::Journal(directory) => directory,
+    };
+    let what = format!("cannot open the journal in {}", directory.display());
+    let options = JournalOptions {
+        durability,
+        ..JournalOptions::default()
+    };
+    // Reading a large journal takes a while.
+    let opened = tokio::task::spawn_blocking(move || Journal::open(directory, options)).await;
+    match opened {
+        Ok(Ok((journal, recovered))) => Ok((Arc::new(journal), recovered, true)),
+        Ok(Err(failure)) => Err(BrokerError::store(what, &failure)),
+        Err(panic) => Err(BrokerError::config(format!("{what}: {panic}"))),
     }
 }
 

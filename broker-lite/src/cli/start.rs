@@ -4,12 +4,14 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
 use super::{Common, log};
+use crate::store::journal::Durability;
 use crate::{Broker, BrokerBuilder};
 
 /// Where a broker listens that is not told.
@@ -34,6 +36,11 @@ pub(super) struct Options {
     #[arg(long)]
     memory: bool,
 
+    /// When a persistent message counts as stored: "always" once it is on the disk; "interval:MS" once it is written,
+    /// which is synced that often; "os" once it is written
+    #[arg(long, value_name = "WHEN", default_value = "always", value_parser = durability, conflicts_with = "memory")]
+    durability: Durability,
+
     /// Let this user in; can be given more than once. Without any user everybody is let in
     #[arg(long, value_name = "NAME:PASSWORD")]
     user: Vec<User>,
@@ -56,6 +63,18 @@ pub(super) struct Options {
 
     #[command(flatten)]
     common: Common,
+}
+
+fn durability(text: &str) -> Result<Durability, String> {
+    match (text, text.strip_prefix("interval:")) {
+        ("always", _) => Ok(Durability::Always),
+        ("os", _) => Ok(Durability::Os),
+        (_, Some(millis)) => match millis.parse() {
+            Ok(millis @ 1..) => Ok(Durability::Interval(Duration::from_millis(millis))),
+            _ => Err(format!("{millis:?} is not a number of milliseconds")),
+        },
+        _ => Err("it is always, interval:MS or os".to_owned()),
+    }
 }
 
 /// `NAME:PASSWORD`; any text is taken here, so that an error does not show it.
@@ -97,7 +116,7 @@ fn configure(options: &Options) -> Result<BrokerBuilder, String> {
     broker = if options.memory {
         broker.memory()
     } else {
-        broker.data_dir(&options.data)
+        broker.data_dir(&options.data).durability(options.durability)
     };
     for user in &options.user {
         let (name, password) = user

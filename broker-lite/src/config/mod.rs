@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::security::Users;
+use crate::store::journal::Durability;
 use crate::store::{Recovered, Store};
 
 pub(crate) use listen::{ClientAuth, Endpoint, ListenUri};
@@ -23,6 +24,7 @@ pub(crate) struct Config {
     pub(crate) name: Option<String>,
     pub(crate) listen: Vec<String>,
     pub(crate) storage: Storage,
+    pub(crate) durability: Durability,
     pub(crate) users: Users,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) memory_limit: usize,
@@ -52,6 +54,7 @@ impl Default for Config {
             name: None,
             listen: Vec::new(),
             storage: Storage::Memory,
+            durability: Durability::default(),
             users: Users::default(),
             tls: None,
             memory_limit: MEMORY_LIMIT,

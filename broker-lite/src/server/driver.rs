@@ -345,16 +345,23 @@ impl Answers {
 
     /// A batch is durable, or never will be. Runs on a thread of the store, or inside `append`.
     fn stored(&self, waiting: Vec<Waiting>, result: Result<(), StoreError>) {
-        if let Err(failure) = &result {
-            self.failure.send_if_modified(|first| {
-                if first.is_none() {
-                    error!("nothing more can be stored: {failure}");
-                    *first = Some(failure.clone());
-                    return true;
-                }
+        match &result {
+            Ok(()) => {}
+            // The store is well: only this batch was too much. Whoever waits for it is told.
+            Err(failure @ (StoreError::Full(_) | StoreError::Refused(_))) => {
                 debug!("not stored: {failure}");
-                false
-            });
+            }
+            Err(failure) => {
+                self.failure.send_if_modified(|first| {
+                    if first.is_none() {
+                        error!("nothing more can be stored: {failure}");
+                        *first = Some(failure.clone());
+                        return true;
+                    }
+                    debug!("not stored: {failure}");
+                    false
+                });
+            }
         }
         for waiting in waiting {
             match waiting {
