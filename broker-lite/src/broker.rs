@@ -16,9 +16,10 @@ use tracing::{error, info, warn};
 use crate::config::{Config, ListenUri, Storage, TlsFiles, broker_name};
 use crate::core::{Core, CoreConfig, Stats};
 use crate::error::BrokerError;
-use crate::server::{BindError, Counters, Driver, Listener, ListenerStats, Nowhere, Server, Tls};
+use crate::server::{BindError, Counters, Driver, Listener, ListenerStats, Server, Tls};
 use crate::store::journal::{Durability, Journal, JournalOptions};
-use crate::store::{Recovered, Store, StoreStats};
+use crate::store::memory::MemoryStore;
+use crate::store::{Recovered, Store, StoreError, StoreStats};
 
 /// How long a broker that stops waits for the store to confirm what clients asked for.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -118,8 +119,8 @@ impl BrokerBuilder {
         self
     }
 
-    /// When a persistent message in the journal counts as stored. Default: once it is on the disk. Means
-    /// nothing without [`data_dir`](Self::data_dir).
+    /// When the journal counts a message as stored, so that its producer is told. Default: when it is on the
+    /// disk.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.config.durability = durability;
         self
@@ -377,7 +378,10 @@ impl Broker {
                 Ok(())
             }
             Ok(Err(failure)) => Err(BrokerError::store("the store was not closed in order", &failure)),
-            Err(panic) => Err(BrokerError::config(panic.to_string())),
+            Err(panic) => Err(BrokerError::store(
+                "the store was not closed in order",
+                &StoreError::Io(panic.to_string()),
+            )),
         }
     }
 
@@ -439,20 +443,21 @@ async fn open(
 ) -> Result<(Arc<dyn Store>, Recovered, bool), BrokerError> {
     let directory = match storage {
         Storage::Open(store, recovered) => return Ok((store, recovered, true)),
-        Storage::Memory => return Ok((Arc::new(Nowhere), Recovered::default(), false)),
+        // The core gives it nothing: messages that do not outlive the broker are in its own memory.
+        Storage::Memory => return Ok((Arc::new(MemoryStore::new()), Recovered::default(), false)),
         Storage::Journal(directory) => directory,
     };
-    let what = format!("cannot open the journal in {}", directory.display());
     let options = JournalOptions {
         durability,
         ..JournalOptions::default()
     };
-    // Reading a large journal takes a while.
+    let what = format!("the journal in {}", directory.display());
+    // If this future is dropped, the journal is opened for nobody and closed again.
     let opened = tokio::task::spawn_blocking(move || Journal::open(directory, options)).await;
     match opened {
         Ok(Ok((journal, recovered))) => Ok((Arc::new(journal), recovered, true)),
-        Ok(Err(failure)) => Err(BrokerError::store(what, &failure)),
-        Err(panic) => Err(BrokerError::config(format!("{what}: {panic}"))),
+        Ok(Err(error)) => Err(BrokerError::store(what, &error)),
+        Err(panic) => Err(BrokerError::store(what, &StoreError::Io(panic.to_string()))),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The binary as a person, a script or an init system sees it.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,8 +9,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Nothing takes longer unless it is broken.
-const DEADLINE: Duration = Duration::from_secs(10);
+use common::{DEADLINE, Raw, ok};
+use openwire_client::wire::Destination;
 
 fn broker_lite(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_broker-lite"));
@@ -274,4 +276,104 @@ fn nothing_is_made_in_memory_mode() {
 
 fn is_empty(directory: &Path) -> bool {
     fs::read_dir(directory).unwrap().next().is_none()
+}
+
+/// Starts a broker on a journal.
+fn on_journal(directory: &Path) -> Running {
+    let data = directory.to_str().unwrap();
+    Running::start(&["--listen", "tcp://127.0.0.1:0", "--data", data])
+}
+
+/// Sends persistent messages, each of which the broker confirms.
+#[tokio::main(flavor = "current_thread")]
+async fn send(address: &str, queue: &Destination, bodies: &[&str]) {
+    let mut client = Raw::connect(address).await.unwrap();
+    client.introduce().await;
+    client.producer(queue).await;
+    for (number, body) in (1..).zip(bodies) {
+        let message = client.message(number, queue, true, body.as_bytes());
+        ok(client.request(message).await);
+    }
+}
+
+/// Receives and acknowledges so many messages; gives their bodies.
+#[tokio::main(flavor = "current_thread")]
+async fn receive(address: &str, queue: &Destination, count: usize) -> Vec<String> {
+    let mut client = Raw::connect(address).await.unwrap();
+    client.introduce().await;
+    client.consumer(queue, 100).await;
+    let mut bodies = Vec::new();
+    while bodies.len() < count {
+        let message = client.dispatch().await;
+        let ack = client.ack(queue, &message);
+        ok(client.request(ack).await);
+        let content = message.content.as_ref().unwrap();
+        bodies.push(String::from_utf8(content[4..].to_vec()).unwrap());
+    }
+    bodies
+}
+
+#[test]
+fn what_was_confirmed_outlives_it_however_it_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = Destination::queue("outlives");
+    let broker = on_journal(directory.path());
+    send(&broker.addresses[0], &queue, &["one", "two", "three"]);
+    drop(broker); // SIGKILL
+    let broker = on_journal(directory.path());
+    assert_eq!(receive(&broker.addresses[0], &queue, 1), ["one"]);
+    let (status, _, errors) = broker.stop(rustix::process::Signal::TERM);
+    assert_eq!(status, Some(0), "{errors}");
+    let broker = on_journal(directory.path());
+    assert_eq!(receive(&broker.addresses[0], &queue, 2), ["two", "three"]);
+}
+
+#[test]
+fn a_journal_that_is_in_use_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = on_journal(directory.path());
+    let data = directory.path().to_str().unwrap();
+    fails(&["--listen", "tcp://127.0.0.1:0", "--data", data], data);
+    drop(first);
+    on_journal(directory.path());
+}
+
+#[test]
+fn a_damaged_journal_is_an_error_that_says_where() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = on_journal(directory.path());
+    let queue = Destination::queue("damaged");
+    send(
+        &broker.addresses[0],
+        &queue,
+        &["first", "the second message", "third"],
+    );
+    broker.stop(rustix::process::Signal::TERM);
+    let needle = b"the second message";
+    let (file, mut content, at) = fs::read_dir(directory.path())
+        .unwrap()
+        .find_map(|entry| {
+            let path = entry.unwrap().path();
+            let content = fs::read(&path).unwrap();
+            let at = content
+                .windows(needle.len())
+                .position(|window| window == needle)?;
+            Some((path, content, at))
+        })
+        .expect("the message is in no file");
+    content[at] ^= 0x20;
+    fs::write(&file, content).unwrap();
+    let data = directory.path().to_str().unwrap();
+    let name = file.file_name().unwrap().to_str().unwrap();
+    fails(&["--listen", "tcp://127.0.0.1:0", "--data", data], name);
+}
+
+#[test]
+fn a_directory_that_cannot_be_is_an_error() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let data = file.path().to_str().unwrap();
+    fails(&["--listen", "tcp://127.0.0.1:0", "--data", data], data);
+    for durability in ["sometimes", "interval:0", "interval:x", "interval"] {
+        assert_eq!(run(&["--durability", durability]).status.code(), Some(2));
+    }
 }

@@ -165,7 +165,7 @@ async fn frames_are_limited_after_the_handshake_too() {
     client.introduce().await;
     assert_eq!(client.format.max_frame_size, 2000);
     client.stream.write_all(&2001_u32.to_be_bytes()).await.unwrap();
-    assert!(client.read_to_end().await.is_empty());
+    client.read_to_end().await;
     until(|| broker.stats().core.connections == 0).await;
 }
 

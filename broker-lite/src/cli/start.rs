@@ -1,6 +1,5 @@
 //! `broker-lite start`: a broker in a process of its own.
 
-use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
-use super::{Common, log};
+use super::{Common, User, log};
 use crate::store::journal::Durability;
 use crate::{Broker, BrokerBuilder};
 
@@ -36,9 +35,9 @@ pub(super) struct Options {
     #[arg(long)]
     memory: bool,
 
-    /// When a persistent message counts as stored: "always" once it is on the disk; "interval:MS" once it is written,
-    /// which is synced that often; "os" once it is written
-    #[arg(long, value_name = "WHEN", default_value = "always", value_parser = durability, conflicts_with = "memory")]
+    /// When a message counts as stored: `always` when it is on the disk, `os` when the system has it,
+    /// `interval:MS` likewise, and synced so often
+    #[arg(long, value_name = "WHEN", default_value = "always", conflicts_with = "memory", value_parser = durability)]
     durability: Durability,
 
     /// Let this user in; can be given more than once. Without any user everybody is let in
@@ -65,34 +64,6 @@ pub(super) struct Options {
     common: Common,
 }
 
-fn durability(text: &str) -> Result<Durability, String> {
-    match (text, text.strip_prefix("interval:")) {
-        ("always", _) => Ok(Durability::Always),
-        ("os", _) => Ok(Durability::Os),
-        (_, Some(millis)) => match millis.parse() {
-            Ok(millis @ 1..) => Ok(Durability::Interval(Duration::from_millis(millis))),
-            _ => Err(format!("{millis:?} is not a number of milliseconds")),
-        },
-        _ => Err("it is always, interval:MS or os".to_owned()),
-    }
-}
-
-/// `NAME:PASSWORD`; any text is taken here, so that an error does not show it.
-#[derive(Clone)]
-struct User(String);
-
-impl From<&str> for User {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl fmt::Debug for User {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
 pub(super) fn run(options: Options) -> Result<(), String> {
     log::init(&options.common.log)?;
     let broker = configure(&options)?;
@@ -116,13 +87,10 @@ fn configure(options: &Options) -> Result<BrokerBuilder, String> {
     broker = if options.memory {
         broker.memory()
     } else {
-        broker.data_dir(&options.data).durability(options.durability)
+        broker.data_dir(&options.data)
     };
     for user in &options.user {
-        let (name, password) = user
-            .0
-            .split_once(':')
-            .ok_or("--user takes NAME:PASSWORD, and one of them has no colon")?;
+        let (name, password) = user.parts()?;
         broker = broker.user(name, password);
     }
     if let (Some(chain), Some(key)) = (&options.tls_cert, &options.tls_key) {
@@ -130,6 +98,18 @@ fn configure(options: &Options) -> Result<BrokerBuilder, String> {
         broker = broker.tls(read(chain)?, read(key)?, client_ca);
     }
     Ok(broker)
+}
+
+fn durability(text: &str) -> Result<Durability, String> {
+    match text.split_once(':') {
+        None if text == "always" => Ok(Durability::Always),
+        None if text == "os" => Ok(Durability::Os),
+        Some(("interval", millis)) => match millis.parse() {
+            Ok(millis @ 1..) => Ok(Durability::Interval(Duration::from_millis(millis))),
+            _ => Err("interval takes milliseconds, from 1".to_owned()),
+        },
+        _ => Err("always, os or interval:MS".to_owned()),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -41,9 +41,9 @@ const OUTPUT: usize = 256 * 1024;
 /// acknowledgements from coming.
 const UNREAD_REPLIES: usize = 4096;
 
-/// Bytes that are appended to the store and not durable yet; beyond it the connections wait for the disk
-/// before they take more.
-const STORE_BACKLOG: usize = 8 * 1024 * 1024;
+/// While fewer bytes wait for the disk, the store need not be asked whether it can take more: what limit it
+/// has is larger.
+const STORE_BACKLOG: usize = 1024 * 1024;
 
 /// How long a connection whose password was wrong is held, which slows guessing down. ActiveMQ takes two
 /// seconds.
@@ -524,8 +524,8 @@ mod tests {
     use crate::protocol::openwire::handshake;
     use crate::security::Users;
     use crate::server::Counters;
-    use crate::server::Nowhere;
     use crate::store::Recovered;
+    use crate::store::memory::MemoryStore;
 
     fn server() -> (Arc<Server>, watch::Sender<bool>) {
         let core = Core::new(
@@ -539,7 +539,7 @@ mod tests {
             },
             Recovered::default(),
         );
-        let (driver, completions) = Driver::new(core, Arc::new(Nowhere));
+        let (driver, completions) = Driver::new(core, Arc::new(MemoryStore::new()));
         tokio::spawn(driver.clone().run(completions));
         let (stop, stopping) = watch::channel(false);
         let server = Arc::new(Server {

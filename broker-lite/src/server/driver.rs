@@ -12,6 +12,7 @@
 //! Lock order: the core, then an outbox.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +20,7 @@ use openwire_client::wire::{Command, Destination, ExceptionResponse, Message, Th
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tracing::{debug, error};
+use tracing::{error, warn};
 
 use super::outbox::Outbox;
 use crate::core::{ConnectionKey, Core, Effect, Effects, Stats, StoreToken, Then};
@@ -75,6 +76,8 @@ struct Answers {
     completions: mpsc::UnboundedSender<Completion>,
     /// The first failure of the store, after which it takes nothing more.
     failure: Arc<watch::Sender<Option<StoreError>>>,
+    /// The last batch was refused, and this was logged.
+    refused: Arc<AtomicBool>,
 }
 
 /// What waits for a batch.
@@ -101,6 +104,7 @@ impl Driver {
             answers: Answers {
                 completions,
                 failure: Arc::new(watch::Sender::new(None)),
+                refused: Arc::new(AtomicBool::new(false)),
             },
             sooner: Notify::new(),
         });
@@ -346,22 +350,14 @@ impl Answers {
     /// A batch is durable, or never will be. Runs on a thread of the store, or inside `append`.
     fn stored(&self, waiting: Vec<Waiting>, result: Result<(), StoreError>) {
         match &result {
-            Ok(()) => {}
-            // The store is well: only this batch was too much. Whoever waits for it is told.
-            Err(failure @ (StoreError::Full(_) | StoreError::Refused(_))) => {
-                debug!("not stored: {failure}");
+            Ok(()) => self.refused.store(false, Ordering::Relaxed),
+            // The batch is as if it had never been, and the store goes on.
+            Err(failure @ (StoreError::Refused(_) | StoreError::Full(_))) => {
+                if !self.refused.swap(true, Ordering::Relaxed) {
+                    warn!("not stored: {failure}");
+                }
             }
-            Err(failure) => {
-                self.failure.send_if_modified(|first| {
-                    if first.is_none() {
-                        error!("nothing more can be stored: {failure}");
-                        *first = Some(failure.clone());
-                        return true;
-                    }
-                    debug!("not stored: {failure}");
-                    false
-                });
-            }
+            Err(failure) => self.fail(failure),
         }
         for waiting in waiting {
             match waiting {
@@ -380,11 +376,29 @@ impl Answers {
     }
 }
 
+impl Answers {
+    /// Nothing is stored any more.
+    fn fail(&self, failure: &StoreError) {
+        self.failure.send_if_modified(|first| {
+            let is_first = first.is_none();
+            if is_first {
+                error!("nothing more can be stored: {failure}");
+                *first = Some(failure.clone());
+            }
+            is_first
+        });
+    }
+}
+
 /// The answer to a request whose changes could not be stored.
 fn not_stored(response: &Command, failure: &StoreError) -> Command {
+    let class = match failure {
+        StoreError::Full(_) => "javax.jms.ResourceAllocationException",
+        _ => "java.io.IOException",
+    };
     Box::new(ExceptionResponse {
         correlation_id: response.correlation_id().unwrap_or_default(),
-        exception: Some(Throwable::new("java.io.IOException", failure.to_string())),
+        exception: Some(Throwable::new(class, failure.to_string())),
         ..ExceptionResponse::default()
     })
     .into()

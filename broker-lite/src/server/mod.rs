@@ -3,7 +3,6 @@
 mod connection;
 mod driver;
 mod listener;
-mod nowhere;
 mod outbox;
 mod tls;
 
@@ -16,7 +15,6 @@ use crate::security::Users;
 
 pub(crate) use driver::Driver;
 pub(crate) use listener::{BindError, Listener};
-pub(crate) use nowhere::Nowhere;
 pub(crate) use tls::Tls;
 
 /// What all connections of a broker share.

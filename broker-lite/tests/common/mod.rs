@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(crate) struct Raw<S = TcpStream> {
     encoder: Encoder,
     decoder: Decoder,
     input: BytesMut,
+    /// Read while a response was waited for.
+    unread: VecDeque<Command>,
     next_id: i32,
     id: String,
 }
@@ -88,6 +91,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Raw<S> {
             decoder: Decoder::new(format.clone()),
             format,
             input,
+            unread: VecDeque::new(),
             next_id: 1,
             id: format!("ID:raw-{}-{number}", std::process::id()),
         })
@@ -121,6 +125,13 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Raw<S> {
 
     /// The next command; none at the end of the stream.
     pub(crate) async fn read(&mut self) -> io::Result<Option<Command>> {
+        match self.unread.pop_front() {
+            Some(command) => Ok(Some(command)),
+            None => self.read_stream().await,
+        }
+    }
+
+    async fn read_stream(&mut self) -> io::Result<Option<Command>> {
         timeout(DEADLINE, async {
             loop {
                 if let Some(command) = self.decoder.decode(&mut self.input).unwrap() {
@@ -164,9 +175,19 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Raw<S> {
         self.response(id).await
     }
 
+    /// The response to a request; what comes before it is read later.
     pub(crate) async fn response(&mut self, id: i32) -> Command {
-        self.read_until(|command| (command.correlation_id() == Some(id)).then(|| command.clone()))
-            .await
+        loop {
+            let command = self
+                .read_stream()
+                .await
+                .unwrap()
+                .expect("the broker closed the connection");
+            if command.correlation_id() == Some(id) {
+                return command;
+            }
+            self.unread.push_back(command);
+        }
     }
 
     pub(crate) fn connection_info(&self) -> ConnectionInfo {
