@@ -96,18 +96,10 @@ impl Error {
 
     /// The error a broker answered with.
     pub(crate) fn from_throwable(throwable: Throwable) -> Self {
-        let kind = match throwable.simple_class() {
-            "JMSSecurityException" | "SecurityException" => ErrorKind::Security,
-            "InvalidClientIDException" => ErrorKind::InvalidClientId,
-            "InvalidDestinationException" | "DestinationDoesNotExistException" => {
-                ErrorKind::InvalidDestination
-            }
-            "InvalidSelectorException" => ErrorKind::InvalidSelector,
-            "ResourceAllocationException" => ErrorKind::ResourceAllocation,
-            "TransactionRolledBackException" => ErrorKind::TransactionRolledBack,
-            "IllegalStateException" => ErrorKind::IllegalState,
-            _ => ErrorKind::Broker,
-        };
+        // A broker may wrap the exception that says what is wrong into one that says nothing.
+        let kind = std::iter::successors(Some(&throwable), |throwable| throwable.cause.as_deref())
+            .find_map(kind_of)
+            .unwrap_or(ErrorKind::Broker);
         let class = throwable
             .class
             .as_deref()
@@ -174,6 +166,11 @@ impl Error {
         self.kind == ErrorKind::InvalidDestination
     }
 
+    /// The selector does not parse (`InvalidSelectorException`).
+    pub fn is_invalid_selector(&self) -> bool {
+        self.kind == ErrorKind::InvalidSelector
+    }
+
     /// The transaction was rolled back (`TransactionRolledBackException`).
     pub fn is_rolled_back(&self) -> bool {
         self.kind == ErrorKind::TransactionRolledBack
@@ -222,6 +219,20 @@ impl Error {
             _ => Retry::Never,
         }
     }
+}
+
+/// The kind that the class of an exception stands for.
+fn kind_of(throwable: &Throwable) -> Option<ErrorKind> {
+    Some(match throwable.simple_class() {
+        "JMSSecurityException" | "SecurityException" => ErrorKind::Security,
+        "InvalidClientIDException" => ErrorKind::InvalidClientId,
+        "InvalidDestinationException" | "DestinationDoesNotExistException" => ErrorKind::InvalidDestination,
+        "InvalidSelectorException" => ErrorKind::InvalidSelector,
+        "ResourceAllocationException" => ErrorKind::ResourceAllocation,
+        "TransactionRolledBackException" => ErrorKind::TransactionRolledBack,
+        "IllegalStateException" => ErrorKind::IllegalState,
+        _ => return None,
+    })
 }
 
 impl fmt::Display for Error {

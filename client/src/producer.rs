@@ -43,6 +43,8 @@ pub struct Producer {
     sequence: AtomicI64,
     window: Option<Arc<Window>>,
     in_flight: Arc<Semaphore>,
+    /// The broker did not let it be.
+    refused: bool,
 }
 
 /// How a message is sent: the arguments of JMS's longer `send` methods.
@@ -107,7 +109,7 @@ impl Producer {
             ..ProducerInfo::default()
         };
         // From here on dropping it takes leave of the broker, also if the answer is not waited for.
-        let producer = Self {
+        let mut producer = Self {
             session,
             id,
             destination,
@@ -116,9 +118,15 @@ impl Producer {
             sequence: AtomicI64::new(0),
             window,
             in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+            refused: false,
         };
-        connection.call(info).await?;
-        Ok(producer)
+        match connection.call(info).await {
+            Ok(_) => Ok(producer),
+            Err(error) => {
+                producer.refused = error.throwable().is_some();
+                Err(error)
+            }
+        }
     }
 
     /// Where it sends to; `None` for an anonymous producer (`getDestination`).
@@ -467,6 +475,10 @@ impl Producer {
 impl Drop for Producer {
     fn drop(&mut self) {
         self.session.connection.hub.remove_window(&self.id);
+        // The broker does not know it, or has removed it with its session.
+        if self.refused || self.session.check_open().is_err() {
+            return;
+        }
         let info = RemoveInfo {
             object_id: Some(EntityId::Producer(self.id.clone())),
             last_delivered_sequence_id: RemoveInfo::UNKNOWN_DELIVERED,

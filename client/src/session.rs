@@ -144,9 +144,10 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// What the broker answers, for instance [`is_security`](Error::is_security) or
-    /// [`is_invalid_destination`](Error::is_invalid_destination); [`is_uri`](Error::is_uri) for an unknown
-    /// `consumer.*` option of the destination; [`is_timeout`](Error::is_timeout); [`is_closed`](Error::is_closed).
+    /// What the broker answers, for instance [`is_security`](Error::is_security);
+    /// [`is_invalid_destination`](Error::is_invalid_destination) for a temporary destination of another connection;
+    /// [`is_uri`](Error::is_uri) for an unknown `consumer.*` option of the destination;
+    /// [`is_timeout`](Error::is_timeout); [`is_closed`](Error::is_closed).
     ///
     /// # Cancel safety
     ///
@@ -160,7 +161,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As [`create_consumer`](Self::create_consumer), and the broker's `InvalidSelectorException`.
+    /// As [`create_consumer`](Self::create_consumer), and [`is_invalid_selector`](Error::is_invalid_selector).
     ///
     /// # Cancel safety
     ///
@@ -180,6 +181,7 @@ impl Session {
         }
         let options = options.overridden_by(destination)?;
         let connection = &inner.connection;
+        connection.check_owner(destination)?;
         let defaults = &connection.options;
         let id = ConsumerId {
             connection_id: inner.id.connection_id.clone(),

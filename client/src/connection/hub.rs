@@ -16,7 +16,8 @@ use crate::link::Upper;
 use crate::producer::Window;
 use crate::transaction::Transactions;
 use crate::wire::{
-    BrokerInfo, ConsumerControl, ConsumerId, EntityId, MessageDispatch, ProducerAck, ProducerId, WireFormat,
+    BrokerInfo, ConsumerControl, ConsumerId, Destination, EntityId, MessageDispatch, ProducerAck, ProducerId,
+    WireFormat,
 };
 
 /// Consumers and producers by the numbers of their session and their own: the rest of their ids is the same for all.
@@ -76,6 +77,13 @@ impl Hub {
 
     pub(crate) fn remove_consumer(&self, id: &ConsumerId) {
         self.consumers.write().remove(&consumer_key(id));
+    }
+
+    pub(crate) fn consumes_from(&self, destination: &Destination) -> bool {
+        let consumers = self.consumers.read();
+        consumers
+            .values()
+            .any(|consumer| consumer.destination() == destination)
     }
 
     pub(crate) fn add_window(&self, id: &ProducerId, window: Arc<Window>) {

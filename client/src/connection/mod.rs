@@ -22,7 +22,7 @@ use crate::events::{ConnectionState, Events};
 use crate::link::{Guard, Link, Receipt};
 use crate::options::ConnectionOptions;
 use crate::session::{AcknowledgeMode, Session, SessionInner};
-use crate::wire::{Command, ConnectionId, RemoveInfo, SessionId};
+use crate::wire::{Command, ConnectionId, Destination, RemoveInfo, SessionId};
 
 /// A connection to a broker, or to one of several, one after the other (JMS `Connection`).
 ///
@@ -178,6 +178,18 @@ impl ConnectionInner {
             return Err(Error::new(ErrorKind::Closed, "the connection is closed"));
         }
         Ok(())
+    }
+
+    /// Refuses to consume from a temporary destination of another connection, which a broker would let through.
+    pub(crate) fn check_owner(&self, destination: &Destination) -> Result<()> {
+        let owner = destination.name().rsplit_once(':').map(|(owner, _)| owner);
+        if !destination.is_temporary() || owner == Some(self.id.as_str()) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidDestination,
+            format!("{destination} belongs to another connection, which alone may consume from it"),
+        ))
     }
 
     pub(crate) fn next_transaction(&self) -> i64 {

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::ConnectionInner;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::wire::{Destination, DestinationInfo, DestinationKind};
 
 /// A queue or topic that lives as long as the connection that made it (JMS `TemporaryQueue`, `TemporaryTopic`).
@@ -37,13 +37,20 @@ impl TemporaryDestination {
     ///
     /// # Errors
     ///
-    /// What the broker answers, for instance that there are consumers still;
+    /// [`is_illegal_state`](crate::Error::is_illegal_state) if there are consumers still; what the broker answers;
     /// [`is_timeout`](crate::Error::is_timeout); [`is_closed`](crate::Error::is_closed).
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped it may be deleted or not.
     pub async fn delete(&self) -> Result<()> {
+        // A broker would take it away from under them.
+        if self.connection.hub.consumes_from(&self.destination) {
+            return Err(Error::new(
+                ErrorKind::IllegalState,
+                format!("a consumer is still consuming from {}", self.destination),
+            ));
+        }
         self.connection
             .call(self.info(DestinationInfo::REMOVE))
             .await

@@ -19,10 +19,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    pub(super) fn start<F, R, E>(consumer: Arc<ConsumerInner>, listener: F) -> Result<Self>
+    pub(super) fn start<F, R, T, E>(consumer: Arc<ConsumerInner>, listener: F) -> Result<Self>
     where
         F: FnMut(Message) -> R + Send + 'static,
-        R: Future<Output = Result<(), E>> + Send + 'static,
+        R: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
         E: std::fmt::Display + Send + 'static,
     {
         if consumer.mailbox.pulls() {
@@ -61,10 +62,10 @@ impl Listener {
     }
 }
 
-async fn run<F, R, E>(consumer: Arc<ConsumerInner>, mut listener: F, mut stopped: oneshot::Receiver<()>)
+async fn run<F, R, T, E>(consumer: Arc<ConsumerInner>, mut listener: F, mut stopped: oneshot::Receiver<()>)
 where
     F: FnMut(Message) -> R,
-    R: Future<Output = Result<(), E>>,
+    R: Future<Output = Result<T, E>>,
     E: std::fmt::Display,
 {
     loop {
@@ -78,7 +79,7 @@ where
                 let wire = taken.message.clone();
                 match consumer.deliver(taken).await {
                     Ok(message) => match listener(message).await {
-                        Ok(()) => match consumer.mailbox.processed(&wire, consumer.out()) {
+                        Ok(_) => match consumer.mailbox.processed(&wire, consumer.out()) {
                             Ok(receipts) => consumer.session.answered(receipts).await,
                             Err(error) => Err(error),
                         },

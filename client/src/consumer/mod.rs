@@ -131,10 +131,11 @@ impl Consumer {
     ///
     /// [`is_illegal_state`](Error::is_illegal_state) with a prefetch of 0, with which nothing comes unasked, or if there
     /// is no tokio runtime.
-    pub fn listen<F, R, E>(self, listener: F) -> Result<Listener>
+    pub fn listen<F, R, T, E>(self, listener: F) -> Result<Listener>
     where
         F: FnMut(Message) -> R + Send + 'static,
-        R: Future<Output = Result<(), E>> + Send + 'static,
+        R: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
         E: std::fmt::Display + Send + 'static,
     {
         Listener::start(self.inner.clone(), listener)

@@ -224,17 +224,13 @@ impl Link {
     /// Cancel safe: if the future is dropped the connection ends without further waiting.
     pub(crate) async fn close(&self, last_delivered: i64, limit: Duration) {
         let mut done = self.shared.done.subscribe();
-        let farewell = async {
-            if let Ok(receipt) = self.post_request(
-                self.farewell(last_delivered),
-                Guard::Connection(self.connection()),
-            ) {
-                let _ = receipt.await;
-            }
-            self.shut();
-            let _ = done.wait_for(|done| *done).await;
-        };
-        let _ = tokio::time::timeout(limit, farewell).await;
+        let farewell = self.farewell(last_delivered);
+        let receipt = self.post_request(farewell, Guard::Connection(self.connection()));
+        // Nothing may follow the farewell.
+        self.shut();
+        // The connection waits for the answer as long as somebody here does.
+        let _ = tokio::time::timeout(limit, done.wait_for(|done| *done)).await;
+        drop(receipt);
         self.shut();
     }
 

@@ -295,7 +295,7 @@ impl Running {
                 shared.outbox.take(&mut traffic.staged);
             }
             let Some(item) = traffic.staged.pop_front() else {
-                if shared.outbox.is_closed() {
+                if shared.outbox.is_closed() && !traffic.is_awaited() {
                     self.encode(&Command::from(ShutdownInfo::default()))?;
                     self.shutdown = true;
                 }

@@ -329,6 +329,11 @@ impl Traffic {
         }
     }
 
+    /// Somebody waits for an answer.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.pending.values().any(|pending| !pending.reply.is_closed())
+    }
+
     /// The tracker, if a break is not the end.
     pub(crate) fn tracker(&mut self) -> Option<&mut Tracker> {
         self.tracker.as_mut()

@@ -1,0 +1,108 @@
+//! The client against a real ActiveMQ.
+
+mod acknowledge;
+mod messages;
+mod transactions;
+
+use std::time::Duration;
+
+use openwire_client::{
+    AcknowledgeMode, Connection, ConnectionFactory, Consumer, Destination, Message, Producer, Session,
+};
+use tests::peers::{ActiveMq, Peers};
+use tests::soon;
+
+/// Long enough for a broker on the same machine to send whatever it is going to send.
+const QUIET: Duration = Duration::from_millis(300);
+
+fn broker(test: &str) -> Option<ActiveMq> {
+    Some(Peers::find(test)?.start(&[]))
+}
+
+async fn connect(uri: &str) -> Connection {
+    let factory = ConnectionFactory::new(uri).expect("the URI is fine");
+    let connection = soon("connecting", factory.create_connection())
+        .await
+        .expect("the broker accepts");
+    connection.start().await.expect("the connection is open");
+    connection
+}
+
+async fn session(connection: &Connection, mode: AcknowledgeMode) -> Session {
+    connection
+        .create_session(mode)
+        .await
+        .expect("the connection is open")
+}
+
+async fn producer(session: &Session, destination: &Destination) -> Producer {
+    soon("creating a producer", session.create_producer(destination))
+        .await
+        .expect("the broker allows it")
+}
+
+async fn consumer(session: &Session, destination: &Destination) -> Consumer {
+    soon("creating a consumer", session.create_consumer(destination))
+        .await
+        .expect("the broker allows it")
+}
+
+/// Sends `1`, `2`, … from a session of its own.
+async fn send(connection: &Connection, destination: &Destination, count: usize) {
+    let session = session(connection, AcknowledgeMode::Auto).await;
+    let producer = producer(&session, destination).await;
+    for number in 1..=count {
+        let message = Message::text(number.to_string());
+        soon("sending", producer.send(message))
+            .await
+            .expect("the broker takes it");
+    }
+}
+
+async fn receive(consumer: &Consumer) -> Message {
+    soon("receiving", consumer.receive())
+        .await
+        .expect("a message comes")
+}
+
+/// The texts of the next messages.
+async fn receive_texts(consumer: &Consumer, count: usize) -> Vec<String> {
+    let mut texts = Vec::new();
+    for _ in 0..count {
+        texts.push(text(&receive(consumer).await));
+    }
+    texts
+}
+
+fn text(message: &Message) -> String {
+    message
+        .as_text()
+        .expect("it is a text message")
+        .expect("it has a text")
+        .to_owned()
+}
+
+/// What is left in a queue, as another connection sees it.
+async fn left(broker: &ActiveMq, queue: &Destination) -> Vec<String> {
+    let connection = connect(&broker.url()).await;
+    let session = session(&connection, AcknowledgeMode::Auto).await;
+    let consumer = consumer(&session, queue).await;
+    let mut texts = Vec::new();
+    while let Some(message) = soon("receiving", consumer.receive_timeout(QUIET)).await.unwrap() {
+        texts.push(text(&message));
+    }
+    close(&connection).await;
+    texts
+}
+
+/// Closes the connection, and makes sure that the broker had nothing to complain about.
+async fn close(connection: &Connection) {
+    soon("closing", connection.close())
+        .await
+        .expect("closing always works");
+    assert_eq!(connection.stats().broker_errors, 0);
+}
+
+fn numbers(range: std::ops::RangeInclusive<usize>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
