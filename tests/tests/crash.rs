@@ -22,6 +22,17 @@ type Received = Arc<Mutex<BTreeMap<u64, (u32, u32)>>>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_confirmed_survives_twenty_kills_under_load() {
+    let again = kill_under_load("").await;
+    assert_eq!(again, 0, "the client's audit recognises what it has seen");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_audit_what_comes_twice_is_flagged() {
+    kill_under_load("&jms.checkForDuplicates=false").await;
+}
+
+/// Returns how many messages came more than once.
+async fn kill_under_load(consumer_options: &str) -> u32 {
     let data = tempfile::TempDir::new().unwrap();
     let directory = data.path().to_string_lossy().into_owned();
     let listen = format!("tcp://127.0.0.1:{}", free_port());
@@ -30,7 +41,7 @@ async fn what_was_confirmed_survives_twenty_kills_under_load() {
     let uri = format!("failover:({listen})?maxReconnectDelay=200");
     let queue = Destination::queue("crash");
 
-    let consuming = ConnectionFactory::new(&uri)
+    let consuming = ConnectionFactory::new(&format!("{uri}{consumer_options}"))
         .unwrap()
         .create_connection()
         .await
@@ -130,4 +141,5 @@ async fn what_was_confirmed_survives_twenty_kills_under_load() {
     receiver.abort();
     producing.close().await.unwrap();
     drop(broker);
+    again
 }

@@ -46,6 +46,17 @@ impl ProducerAudit {
         }
     }
 
+    /// A message that was noted is not there after all: it may be sent again.
+    pub(super) fn not_taken(&mut self, id: &MessageId) {
+        if let Some(last) = id
+            .producer_id
+            .as_ref()
+            .and_then(|producer| self.last.get_mut(producer))
+        {
+            last.sequence = last.sequence.min(id.producer_sequence_id - 1);
+        }
+    }
+
     fn note(&mut self, producer: ProducerId, sequence: i64) {
         self.clock += 1;
         let seen = self.clock;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use openwire_client::wire::{ConsumerControl, MessageDispatch, MessagePull};
 
-use super::effect::{ConnectionKey, Effect, StoreToken, Then};
+use super::effect::{ConnectionKey, Effect};
 use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
 use super::send::is_expired;
 use super::subscription::{InFlight, Pull, Source, SubscriptionKey};
 use super::{Core, Outcome, Turn};
-use crate::store::{DestinationKey, MessageKey, Op};
+use crate::store::{MessageKey, Op};
 
 /// How many bodies, and how many bytes of them, are asked for at once: enough to hide the way to the disk,
 /// little against the memory they take.
@@ -45,6 +45,10 @@ impl Core {
             }
             if front.stored && front.sequence > queue.mark {
                 self.raise_mark(key, turn);
+                return;
+            }
+            if front.stored && front.sequence > self.durable {
+                // A consumer must not act on what a restart would not know.
                 return;
             }
             queue.ready.pop_front();
@@ -145,35 +149,19 @@ impl Core {
     /// Asks the store to note up to where messages may have been shown, before they are.
     fn raise_mark(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
         let queue = &mut self.queues[key.0];
-        let (None, Some(destination)) = (queue.marking, queue.key) else {
+        let (false, Some(destination)) = (queue.marking, queue.key) else {
             return;
         };
-        let mark = queue.next_mark(self.sequence);
-        queue.marking = Some(mark);
-        let token = StoreToken(destination.0.into());
+        queue.marking = true;
+        let sequence = queue.next_mark(self.sequence);
         turn.effects.store(
             [Op::Dispatched {
                 destination,
-                sequence: mark,
+                sequence,
             }],
-            Some(Then::Tell(token)),
+            None,
         );
-    }
-
-    /// A mark is durable.
-    pub(super) fn mark_raised(&mut self, token: StoreToken, turn: &mut Turn<'_>) {
-        let Ok(destination) = u32::try_from(token.0) else {
-            return;
-        };
-        let Some(&key) = self.stored_queues.get(&DestinationKey(destination)) else {
-            return;
-        };
-        let queue = &mut self.queues[key.0];
-        if let Some(mark) = queue.marking.take() {
-            queue.mark = queue.mark.max(mark);
-        }
-        self.dispatch(key, turn);
-        self.end_pulls(key, turn);
+        self.batch(turn).marks.push((destination, sequence));
     }
 
     fn load_ahead(&mut self, key: QueueKey, turn: &mut Turn<'_>) {

@@ -74,6 +74,8 @@ pub enum Then {
 pub struct Effects {
     list: Vec<Effect>,
     last_store: Option<usize>,
+    /// What the core is told by when the turn's batch is durable.
+    token: Option<StoreToken>,
 }
 
 impl Effects {
@@ -85,12 +87,24 @@ impl Effects {
     /// Takes the effects out, in order.
     pub fn drain(&mut self) -> std::vec::Drain<'_, Effect> {
         self.last_store = None;
+        self.token = None;
         self.list.drain(..)
     }
 
     /// True if there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+
+    /// The token of the turn's batch, if the core asked to be told.
+    pub(super) fn token(&self) -> Option<StoreToken> {
+        self.token
+    }
+
+    /// Asks that the core is told when the turn's batch is durable.
+    pub(super) fn tell(&mut self, token: StoreToken) {
+        self.token = Some(token);
+        self.store([], Some(Then::Tell(token)));
     }
 
     /// True if this turn stores something.

@@ -8,6 +8,7 @@
 //! | `queue`, `topic`, `subscription` | the data: what waits, what is in flight, who has credit |
 //! | `send` | a message arrives |
 //! | `dispatch` | a message goes to a consumer; bodies come back from the store |
+//! | `durable` | what was stored became durable, or was refused |
 //! | `acknowledge` | a message was consumed, or given up |
 //! | `transaction` | local transactions |
 //! | `dead_letter`, `advisory`, `audit` | what their names say |
@@ -19,6 +20,7 @@ mod connection;
 mod dead_letter;
 mod destinations;
 mod dispatch;
+mod durable;
 mod effect;
 mod queue;
 mod refusal;
@@ -30,7 +32,7 @@ mod topic;
 mod transaction;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use openwire_client::wire::{
@@ -44,6 +46,7 @@ use crate::store::{DestinationKey, MessageKey, Recovered, StoreError};
 use audit::ProducerAudit;
 use connection::Connection;
 use destinations::Target;
+use durable::PendingBatch;
 pub use effect::{ConnectionKey, Effect, Effects, StoreToken, Then};
 use queue::{Entry, Queue, QueueKey};
 use refusal::Refusal;
@@ -112,6 +115,11 @@ pub struct Core {
     next_destination: u32,
     /// The last broker sequence number given out.
     sequence: u64,
+    /// Stored messages up to this sequence are durable.
+    durable: u64,
+    /// What was stored and is not durable yet, in order.
+    batches: VecDeque<PendingBatch>,
+    last_token: u64,
     /// The last number given to an advisory.
     advisories: i64,
     audit: ProducerAudit,
@@ -160,6 +168,9 @@ impl Core {
             stored_queues: FxHashMap::default(),
             next_destination: recovered.next_destination,
             sequence: recovered.next_sequence.saturating_sub(1),
+            durable: recovered.next_sequence.saturating_sub(1),
+            batches: VecDeque::new(),
+            last_token: 0,
             advisories: 0,
             audit: ProducerAudit::new(recovered.producers),
             pulls: BinaryHeap::new(),
@@ -367,19 +378,6 @@ impl Core {
             self.queues[queue.0].loading = false;
             self.dispatch(queue, turn);
             self.end_pulls(queue, turn);
-        }
-    }
-
-    /// The batch of a [`Then::Tell`] is durable, or never will be.
-    pub fn stored(
-        &mut self,
-        now: i64,
-        token: StoreToken,
-        result: Result<(), StoreError>,
-        effects: &mut Effects,
-    ) {
-        if result.is_ok() {
-            self.mark_raised(token, &mut Turn { now, effects });
         }
     }
 

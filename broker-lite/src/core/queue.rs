@@ -41,8 +41,8 @@ pub(super) struct Queue {
     /// Stored messages up to this sequence may be shown to consumers: the store knows that they may have
     /// been, and a restart after a crash flags them as redelivered.
     pub(super) mark: u64,
-    /// A higher mark, on its way into the store.
-    pub(super) marking: Option<u64>,
+    /// A higher mark is on its way into the store.
+    pub(super) marking: bool,
     /// Bodies are on their way from the store.
     pub(super) loading: bool,
 }
@@ -56,7 +56,7 @@ impl Queue {
             consumers: Vec::new(),
             ready: VecDeque::new(),
             mark: 0,
-            marking: None,
+            marking: false,
             loading: false,
         }
     }

@@ -166,11 +166,11 @@ impl Core {
             );
             let awaited = reply.is_some();
             turn.effects.store([], reply);
-            // A deep queue's bodies stay in the store. A consumer that waits takes this one at once.
-            let room = self.resident_used + size as usize <= self.config.resident_limit;
-            if room || !self.queues[queue.0].ready.is_empty() {
-                entry.body = Some(message);
-            }
+            let batch = self.batch(turn);
+            batch.first.get_or_insert(sequence);
+            batch.last = sequence;
+            batch.touch(destination);
+            entry.body = Some(message);
             if awaited { Outcome::Answered } else { Outcome::Done }
         } else {
             entry.body = Some(message);

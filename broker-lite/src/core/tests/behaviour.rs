@@ -567,3 +567,42 @@ fn nothing_is_taken_before_the_client_introduced_itself() {
     );
     assert_eq!(rig.closed, [key]);
 }
+
+#[test]
+fn a_consumer_sees_only_what_is_durable() {
+    let mut rig = Rig::new(true);
+    let client = rig.connect();
+    rig.consume(client, 1, 10);
+    rig.slow_store = true;
+    rig.say(client, Arc::new(Rig::message(client, 1, true)));
+    rig.say(client, Arc::new(Rig::message(client, 2, true)));
+    assert_eq!(rig.numbers(client), [] as [i64; 0]);
+    rig.release();
+    assert_eq!(rig.numbers(client), [1, 2]);
+    // What is not stored does not wait, but it does not overtake either.
+    rig.slow_store = true;
+    rig.say(client, Arc::new(Rig::message(client, 3, false)));
+    rig.say(client, Arc::new(Rig::message(client, 4, true)));
+    rig.say(client, Arc::new(Rig::message(client, 5, false)));
+    assert_eq!(rig.numbers(client), [3]);
+    rig.release();
+    assert_eq!(rig.numbers(client), [4, 5]);
+}
+
+#[test]
+fn what_the_store_refuses_was_never_there_and_can_be_sent_again() {
+    let mut rig = Rig::new(true);
+    let client = rig.connect();
+    rig.send(client, 1);
+    rig.slow_store = true;
+    let mut refused = Command::from(Arc::new(Rig::message(client, 2, true)));
+    refused.set_header(5, true);
+    rig.say(client, refused);
+    rig.refuse_waiting();
+    rig.release();
+    assert_eq!((rig.depth(), rig.stats().refused), (1, 1));
+    let client = rig.reconnect(client);
+    rig.send(client, 2);
+    rig.consume(client, 1, 10);
+    assert_eq!((rig.numbers(client), rig.stats().duplicates), (vec![1, 2], 0));
+}

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use openwire_client::wire::*;
 
 use crate::core::{ConnectionKey, Core, CoreConfig, Effect, Effects, Stats, Then};
-use crate::store::{DestinationKey, MessageKey, Op, Recovered, RecoveredDestination, RecoveredMessage};
+use crate::store::{
+    DestinationKey, MessageKey, Op, Recovered, RecoveredDestination, RecoveredMessage, StoreError,
+};
 
 pub(super) struct Rig {
     pub(super) core: Core,
@@ -163,6 +165,18 @@ impl Rig {
     pub(super) fn release(&mut self) {
         self.slow_store = false;
         self.settle();
+    }
+
+    /// The disk is full: what waits for the store was not stored.
+    pub(super) fn refuse_waiting(&mut self) {
+        for then in std::mem::take(&mut self.waiting) {
+            if let Then::Tell(token) = then {
+                let full = Err(StoreError::Full("no space".into()));
+                self.core.stored(self.now, token, full, &mut self.effects);
+            }
+        }
+        let last = self.stored.keys().copied().max_by_key(|key| key.sequence);
+        self.stored.remove(&last.expect("something was to be stored"));
     }
 
     fn finish_store(&mut self) {
