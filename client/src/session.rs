@@ -549,10 +549,12 @@ impl Completing<'_> {
                     )
                     .with_source(error));
                 }
-                transaction.kill();
-                let rollback = transaction.step(&connection.id, TransactionInfo::ROLLBACK);
-                let current = Guard::Connection(connection.link.connection());
-                connection.link.post(rollback, current)?;
+                if commit {
+                    let rollback = transaction.step(&connection.id, TransactionInfo::ROLLBACK);
+                    connection.link.post(rollback, transaction.guard())?;
+                } else {
+                    transaction.kill();
+                }
                 self.redeliver()?;
                 Err(if commit {
                     rolled_back(&error.to_string())

@@ -3,11 +3,15 @@
 pub mod certificates;
 pub mod peers;
 pub mod process;
+pub mod scripted;
 
 use std::time::Duration;
 
 /// No step of a test takes longer than this, unless something is wrong.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Long enough for a peer on the same machine to say whatever it is going to say.
+pub const QUIET: Duration = Duration::from_millis(300);
 
 /// Runs a step of a test, and fails the test if it hangs.
 ///

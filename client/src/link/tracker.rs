@@ -171,6 +171,11 @@ impl Tracker {
         }
     }
 
+    /// The broker was told of the transaction, and it is not over.
+    pub(crate) fn knows(&self, id: &TransactionId) -> bool {
+        self.transactions.iter().any(|transaction| transaction.id == *id)
+    }
+
     /// The transaction is over.
     pub(crate) fn end_transaction(&mut self, id: &TransactionId) {
         self.transactions.retain(|transaction| transaction.id != *id);

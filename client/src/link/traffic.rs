@@ -137,11 +137,12 @@ impl Traffic {
             Guard::Connection(number) if *number == connection => return Some(item),
             Guard::Connection(_) => interrupted(),
             Guard::Transaction(guard) => {
-                let alive = match Completion::of(&item.command) {
+                let admitted = match Completion::of(&item.command) {
                     Some(completion) if completion.commit => guard.begin_commit(),
-                    _ => !guard.is_dead(),
+                    Some(completion) => !guard.is_dead() || self.knows(&completion.id),
+                    None => !guard.is_dead(),
                 };
-                if alive {
+                if admitted {
                     return Some(item);
                 }
                 rolled_back()
@@ -152,6 +153,15 @@ impl Traffic {
             reply.send(if rollback { Ok(response()) } else { Err(error) });
         }
         None
+    }
+
+    /// The broker was told of the transaction.
+    fn knows(&self, transaction: &TransactionId) -> bool {
+        match &self.tracker {
+            Some(tracker) => tracker.knows(transaction),
+            // There was no other broker.
+            None => true,
+        }
     }
 
     /// A command is being written; its frame begins at `position`.

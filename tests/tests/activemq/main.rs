@@ -4,16 +4,11 @@ mod acknowledge;
 mod messages;
 mod transactions;
 
-use std::time::Duration;
-
 use openwire_client::{
     AcknowledgeMode, Connection, ConnectionFactory, Consumer, Destination, Message, Producer, Session,
 };
 use tests::peers::{ActiveMq, Peers};
-use tests::soon;
-
-/// Long enough for a broker on the same machine to send whatever it is going to send.
-const QUIET: Duration = Duration::from_millis(300);
+use tests::{QUIET, soon};
 
 fn broker(test: &str) -> Option<ActiveMq> {
     Some(Peers::find(test)?.start(&[]))
