@@ -25,7 +25,7 @@ pub enum WireErrorKind {
     FrameTooLarge,
     /// A type id or a tag that does not exist, or does not fit where it stands.
     UnexpectedType,
-    /// A length, count, index or flag that cannot be.
+    /// A length, count or index that cannot be, or more nulls in arrays than make sense.
     Invalid,
     /// Structures nested deeper than the limit.
     TooDeep,
@@ -33,7 +33,8 @@ pub enum WireErrorKind {
     Text,
     /// The peer cannot be talked to: bad magic, version too low, a property of the wrong type.
     Negotiation,
-    /// A value that the encoding has no room for, such as a string over its length limit.
+    /// A value that the encoding has no room for, such as a string over its length limit, or more of them
+    /// than a limit allows.
     TooLong,
     /// A compressed body that does not inflate, or inflates past the limit.
     Compression,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::cache::{Cacheable, ReceiveCache};
 use super::error::{WireError, WireErrorKind};
@@ -12,7 +12,7 @@ use super::mutf8::decode_mutf8;
 use super::throwable::{StackTraceElement, Throwable};
 
 /// Structures, causes, maps and lists nested deeper than this are refused. Real ones nest five deep, and
-/// this many fit several times into the 2 MiB stack of a thread, without optimisation too.
+/// this many fit into a quarter of a thread's 2 MiB stack, without optimisation too.
 pub(crate) const MAX_DEPTH: u32 = 32;
 
 /// The arrays of a frame together hold at most this many nulls. They mean nothing to any peer, but eight of
@@ -55,8 +55,9 @@ impl Input {
     }
 
     /// What was not read.
-    pub(crate) fn into_rest(self) -> Bytes {
-        self.frame.slice(self.at..)
+    pub(crate) fn into_rest(mut self) -> Bytes {
+        self.frame.advance(self.at);
+        self.frame
     }
 
     pub(crate) fn position(&self) -> usize {

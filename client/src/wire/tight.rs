@@ -145,25 +145,32 @@ impl BitReader {
 
     #[inline]
     fn next(&mut self, input: &Input) -> Result<bool, WireError> {
-        if self.count == 0 {
-            self.refill(input)?;
-        }
-        let bit = self.word & 1 == 1;
-        self.word >>= 1;
-        self.count -= 1;
-        Ok(bit)
+        self.take(1, input).map(|bits| bits == 1)
     }
 
-    fn refill(&mut self, input: &Input) -> Result<(), WireError> {
-        let length = self.rest.len().min(size_of::<u64>());
-        if length == 0 {
-            return Err(WireError::truncated());
+    /// The next few bits, the first one lowest.
+    #[inline]
+    fn take(&mut self, count: u32, input: &Input) -> Result<u64, WireError> {
+        if self.count < count {
+            self.refill(count, input)?;
         }
+        let bits = self.word & ((1 << count) - 1);
+        self.word >>= count;
+        self.count -= count;
+        Ok(bits)
+    }
+
+    fn refill(&mut self, count: u32, input: &Input) -> Result<(), WireError> {
+        let room = (u64::BITS - self.count) / 8;
+        let length = self.rest.len().min(room as usize);
         let mut word = [0; size_of::<u64>()];
         word[..length].copy_from_slice(input.again(self.rest.start, length));
-        self.word = u64::from_le_bytes(word);
-        self.count = 8 * length as u32;
         self.rest.start += length;
+        self.word |= u64::from_le_bytes(word) << self.count;
+        self.count += 8 * length as u32;
+        if self.count < count {
+            return Err(WireError::truncated());
+        }
         Ok(())
     }
 }
@@ -176,11 +183,12 @@ impl ReadEncoding for BitReader {
 
     #[inline]
     fn long(&mut self, input: &mut Input) -> Result<i64, WireError> {
-        match (self.next(input)?, self.next(input)?) {
-            (false, false) => Ok(0),
-            (false, true) => input.u16().map(i64::from),
-            (true, false) => input.u32().map(i64::from),
-            (true, true) => input.i64(),
+        // The first bit is the high one of the choice.
+        match self.take(2, input)? {
+            0b00 => Ok(0),
+            0b10 => input.u16().map(i64::from),
+            0b01 => input.u32().map(i64::from),
+            _ => input.i64(),
         }
     }
 

@@ -188,29 +188,31 @@ pub fn read_value(input: &mut Bytes) -> Result<Value, WireError> {
 
 fn write(
     out: &mut BytesMut,
-    write: impl FnOnce(&mut ValueWriter) -> Result<(), WireError>,
+    write: impl FnOnce(&mut ValueWriter<'_>) -> Result<(), WireError>,
 ) -> Result<(), WireError> {
-    let mut writer = ValueWriter {
-        out: Vec::new(),
+    let start = out.len();
+    let result = write(&mut ValueWriter {
+        out,
         left: MAX_VALUES,
-    };
-    write(&mut writer)?;
-    out.put_slice(&writer.out);
-    Ok(())
+    });
+    if result.is_err() {
+        out.truncate(start);
+    }
+    result
 }
 
-struct ValueWriter {
-    out: Vec<u8>,
+struct ValueWriter<'a> {
+    out: &'a mut BytesMut,
     /// How many more values may follow.
     left: usize,
 }
 
-impl ValueWriter {
+impl ValueWriter<'_> {
     fn map(&mut self, map: &ValueMap, depth: u32) -> Result<(), WireError> {
         check_depth(depth)?;
-        put_length(&mut self.out, map.len())?;
+        put_length(self.out, map.len())?;
         for (name, value) in map.iter() {
-            put_text(&mut self.out, &encode_mutf8(name), u16::MAX.into())?;
+            put_text(self.out, &encode_mutf8(name), u16::MAX.into())?;
             self.value(value, depth)?;
         }
         Ok(())
@@ -218,38 +220,62 @@ impl ValueWriter {
 
     fn value(&mut self, value: &Value, depth: u32) -> Result<(), WireError> {
         self.left = self.left.checked_sub(1).ok_or_else(too_many)?;
-        let out = &mut self.out;
+        let out = &mut *self.out;
         match value {
-            Value::Null => out.push(0),
-            Value::Bool(value) => out.extend_from_slice(&[1, u8::from(*value)]),
-            Value::Byte(value) => out.extend_from_slice(&[2, *value as u8]),
-            Value::Char(value) => put_tagged(out, 3, value.to_be_bytes()),
-            Value::Short(value) => put_tagged(out, 4, value.to_be_bytes()),
-            Value::Int(value) => put_tagged(out, 5, value.to_be_bytes()),
-            Value::Long(value) => put_tagged(out, 6, value.to_be_bytes()),
-            Value::Double(value) => put_tagged(out, 7, value.to_be_bytes()),
-            Value::Float(value) => put_tagged(out, 8, value.to_be_bytes()),
+            Value::Null => out.put_u8(0),
+            Value::Bool(value) => {
+                out.put_u8(1);
+                out.put_u8((*value).into());
+            }
+            Value::Byte(value) => {
+                out.put_u8(2);
+                out.put_i8(*value);
+            }
+            Value::Char(value) => {
+                out.put_u8(3);
+                out.put_u16(*value);
+            }
+            Value::Short(value) => {
+                out.put_u8(4);
+                out.put_i16(*value);
+            }
+            Value::Int(value) => {
+                out.put_u8(5);
+                out.put_i32(*value);
+            }
+            Value::Long(value) => {
+                out.put_u8(6);
+                out.put_i64(*value);
+            }
+            Value::Double(value) => {
+                out.put_u8(7);
+                out.put_f64(*value);
+            }
+            Value::Float(value) => {
+                out.put_u8(8);
+                out.put_f32(*value);
+            }
             Value::String(text) if text.encode_utf16().count() < BIG_STRING => {
-                out.push(9);
+                out.put_u8(9);
                 put_text(out, &encode_mutf8(text), u16::MAX.into())?;
             }
             Value::String(text) => {
                 let encoded = encode_mutf8(text);
-                out.push(13);
+                out.put_u8(13);
                 put_length(out, encoded.len())?;
-                out.extend_from_slice(&encoded);
+                out.put_slice(&encoded);
             }
             Value::Bytes(bytes) => {
-                out.push(10);
+                out.put_u8(10);
                 put_length(out, bytes.len())?;
-                out.extend_from_slice(bytes);
+                out.put_slice(bytes);
             }
             Value::Map(map) => {
-                out.push(11);
+                out.put_u8(11);
                 self.map(map, depth + 1)?;
             }
             Value::List(list) => {
-                out.push(12);
+                out.put_u8(12);
                 check_depth(depth + 1)?;
                 put_length(out, list.len())?;
                 list.iter().try_for_each(|item| self.value(item, depth + 1))?;
@@ -257,11 +283,6 @@ impl ValueWriter {
         }
         Ok(())
     }
-}
-
-fn put_tagged<const N: usize>(out: &mut Vec<u8>, tag: u8, bytes: [u8; N]) {
-    out.push(tag);
-    out.extend_from_slice(&bytes);
 }
 
 struct ValueReader {

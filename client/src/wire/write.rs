@@ -19,27 +19,25 @@ pub(crate) fn too_long(length: usize, limit: usize) -> WireError {
 }
 
 /// Appends a count or length of 32 bits.
-pub(crate) fn put_length(out: &mut Vec<u8>, length: usize) -> Result<(), WireError> {
-    let length = i32::try_from(length).map_err(|_| too_long(length, i32::MAX as usize))?;
-    out.extend_from_slice(&length.to_be_bytes());
+pub(crate) fn put_length(out: &mut impl BufMut, length: usize) -> Result<(), WireError> {
+    out.put_i32(i32::try_from(length).map_err(|_| too_long(length, i32::MAX as usize))?);
     Ok(())
 }
 
 /// Appends a count of 16 bits.
-fn put_count(out: &mut Vec<u8>, count: usize) -> Result<(), WireError> {
-    let count = i16::try_from(count).map_err(|_| too_long(count, i16::MAX as usize))?;
-    out.extend_from_slice(&count.to_be_bytes());
+fn put_count(out: &mut impl BufMut, count: usize) -> Result<(), WireError> {
+    out.put_i16(i16::try_from(count).map_err(|_| too_long(count, i16::MAX as usize))?);
     Ok(())
 }
 
 /// Appends a string with a length of 16 bits.
-pub(crate) fn put_text(out: &mut Vec<u8>, encoded: &[u8], limit: usize) -> Result<(), WireError> {
+pub(crate) fn put_text(out: &mut impl BufMut, encoded: &[u8], limit: usize) -> Result<(), WireError> {
     let length = u16::try_from(encoded.len())
         .ok()
         .filter(|&length| usize::from(length) <= limit)
         .ok_or_else(|| too_long(encoded.len(), limit))?;
-    out.extend_from_slice(&length.to_be_bytes());
-    out.extend_from_slice(encoded);
+    out.put_u16(length);
+    out.put_slice(encoded);
     Ok(())
 }
 
