@@ -212,7 +212,17 @@ impl ConnectionFactory {
 
 /// What a URI may say and this library does not do yet: better no connection than one that does not keep to it.
 fn refuse_unsupported(options: &ConnectionOptions, failover: Option<&FailoverOptions>) -> Result<()> {
+    let defaults = ConnectionOptions::default();
     let mut refused = vec![
+        (
+            options.audit_maximum_producer_number != defaults.audit_maximum_producer_number,
+            "jms.auditMaximumProducerNumber",
+        ),
+        (
+            options.warn_about_unstarted_connection_timeout
+                != defaults.warn_about_unstarted_connection_timeout,
+            "jms.warnAboutUnstartedConnectionTimeout",
+        ),
         (options.message_priority_supported, "jms.messagePrioritySupported"),
         (options.transacted_individual_ack, "jms.transactedIndividualAck"),
         (options.non_blocking_redelivery, "jms.nonBlockingRedelivery"),

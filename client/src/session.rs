@@ -402,6 +402,10 @@ impl SessionInner {
             mode: self.mode,
             prefetch,
             batch: batch.filter(|&batch| batch > 1),
+            batch_age: match self.mode {
+                AcknowledgeMode::Auto => options.optimize_acknowledge_timeout,
+                _ => None,
+            },
             check_expiry: options.consumer_expiry_check_enabled,
             redelivery: options.redelivery_policy.clone(),
             remember: if lasting && options.check_for_duplicates && destination.is_queue() {

@@ -70,6 +70,8 @@ pub(crate) struct Rules {
     pub(crate) prefetch: u16,
     /// Acknowledgements are collected until there are this many; none acknowledges each message.
     pub(crate) batch: Option<usize>,
+    /// How old the oldest of them may get before the next message takes them along (`optimizeAcknowledgeTimeOut`).
+    pub(crate) batch_age: Option<Duration>,
     /// `consumerExpiryCheckEnabled`
     pub(crate) check_expiry: bool,
     pub(crate) redelivery: RedeliveryPolicy,
@@ -108,6 +110,10 @@ pub(crate) struct Inbox {
     /// How many of those the broker does not know to be delivered.
     unreported: usize,
     last_delivered: i64,
+    /// When the first of the acknowledgements that are being collected was put off, in milliseconds since 1970.
+    batch_began: i64,
+    /// That is long enough ago.
+    batch_is_old: bool,
     /// Redelivery holds up the consumer until then.
     paused_until: Option<Instant>,
     redelivery_delay: Option<Duration>,
@@ -128,6 +134,8 @@ impl Inbox {
             delivered: VecDeque::new(),
             unreported: 0,
             last_delivered: crate::wire::RemoveInfo::NOTHING_DELIVERED,
+            batch_began: 0,
+            batch_is_old: false,
             paused_until: None,
             redelivery_delay: None,
             recent: VecDeque::new(),
@@ -200,6 +208,11 @@ impl Inbox {
             }
             self.last_delivered = delivery.sequence();
             let message = delivery.message.clone();
+            if self.delivered.is_empty() {
+                self.batch_began = millis;
+            }
+            let age = self.rules.batch_age.map(|age| age.as_millis() as i64);
+            self.batch_is_old = age.is_some_and(|age| millis - self.batch_began >= age);
             self.delivered_now(delivery, transaction, hold, acks);
             return Next::Message(message);
         }
@@ -285,7 +298,7 @@ impl Inbox {
     }
 
     fn flush_full_batch(&mut self, acks: &mut Vec<MessageAck>) {
-        if self.delivered.len() >= self.rules.batch.unwrap_or(1) {
+        if self.batch_is_old || self.delivered.len() >= self.rules.batch.unwrap_or(1) {
             self.flush(acks);
         }
     }

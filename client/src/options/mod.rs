@@ -70,7 +70,7 @@ pub struct ConnectionOptions {
     /// Acknowledgements are sent in batches: at 65 % of the prefetch, or when
     /// [`optimize_acknowledge_timeout`](Self::optimize_acknowledge_timeout) has passed. Default false.
     pub optimize_acknowledge: bool,
-    /// How old such a batch may get (`optimizeAcknowledgeTimeOut`); none is 0. Default 300 milliseconds.
+    /// How old such a batch may be when the next message takes it along (`optimizeAcknowledgeTimeOut`); none is 0. Default 300 milliseconds.
     pub optimize_acknowledge_timeout: Option<Duration>,
     /// How often such batches are sent even if no message comes; none is 0. Default none.
     pub optimized_ack_scheduled_ack_interval: Option<Duration>,
