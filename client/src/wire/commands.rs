@@ -54,8 +54,8 @@ openwire! {
         connection_id: cached<ConnectionId>,
         /// `clientID`.
         client_id: string,
-        /// The password.
-        password: string,
+        /// The password; `Debug` does not show it.
+        password: secret,
         /// The user.
         user_name: string,
         /// The brokers in between.

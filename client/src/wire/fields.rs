@@ -4,7 +4,7 @@
 //! `command Name = 3 { … }` declares a command (it starts with `commandId` and `responseRequired`),
 //! `data Name = 120 { … }` a structure without that header, `message Name { … }` the one struct behind
 //! the seven message types. A field reads `name: kind`, `name: kind<Type>`, `name: kind @ since` or
-//! `name: kind @ since ..= until`.
+//! `name: kind @ since ..= until`. A `secret` is a string that no log shows.
 
 use super::error::WireError;
 use super::read::{ReadEncoding, Reader};
@@ -32,6 +32,7 @@ macro_rules! field_type {
     (int) => { i32 };
     (long) => { i64 };
     (string) => { Option<std::sync::Arc<str>> };
+    (secret) => { Option<std::sync::Arc<str>> };
     (bytes) => { Option<bytes::Bytes> };
     (const8) => { [u8; 8] };
     (throwable) => { Option<$crate::wire::Throwable> };
@@ -54,6 +55,9 @@ macro_rules! write_field {
         $w.long($field)
     };
     ($w:ident, $field:expr, string) => {
+        $w.string($field.as_deref())?
+    };
+    ($w:ident, $field:expr, secret) => {
         $w.string($field.as_deref())?
     };
     ($w:ident, $field:expr, bytes) => {
@@ -92,6 +96,9 @@ macro_rules! read_field {
     ($r:ident, $field:expr, string) => {
         $r.string(&mut $field)?
     };
+    ($r:ident, $field:expr, secret) => {
+        $r.string(&mut $field)?
+    };
     ($r:ident, $field:expr, bytes) => {
         $r.bytes(&mut $field)?
     };
@@ -109,6 +116,15 @@ macro_rules! read_field {
     };
     ($r:ident, $field:expr, array<$ty:ty>) => {
         $r.array(&mut $field)?
+    };
+}
+
+macro_rules! debug_field {
+    ($field:expr, secret) => {
+        &$field.as_ref().map(|_| "***")
+    };
+    ($field:expr, $kind:ident $(<$ty:ty>)?) => {
+        &$field
     };
 }
 
@@ -247,9 +263,17 @@ macro_rules! openwire {
         }
     ) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq, Eq, Default)]
+        #[derive(Clone, PartialEq, Eq, Default)]
         pub struct $name {
             $( $(#[$fmeta])* pub $field: field_type!($kind $(<$ty>)?), )*
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name))
+                    $( .field(stringify!($field), debug_field!(self.$field, $kind $(<$ty>)?)) )*
+                    .finish()
+            }
         }
 
         impl $name {

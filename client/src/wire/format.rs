@@ -554,6 +554,22 @@ mod tests {
     }
 
     #[test]
+    fn no_log_shows_a_password() {
+        let command = Command::from(Box::new(ConnectionInfo {
+            user_name: Some("somebody".into()),
+            password: Some("hunter2".into()),
+            ..ConnectionInfo::default()
+        }));
+        let shown = format!("{command:?}");
+        assert!(
+            shown.contains("somebody") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+        let frame = encode(&format(true, None), command.clone()).unwrap();
+        assert_eq!(decode(&format(true, None), &frame).unwrap(), Some(command));
+    }
+
+    #[test]
     fn long_bodies_come_out_where_they_belong() {
         for tight in [false, true] {
             let mut format = format(tight, None);

@@ -135,7 +135,10 @@ impl Sample for Bytes {
 
 impl<T: Sample> Sample for Option<T> {
     fn sample(source: &mut Source<'_>) -> Self {
-        (source.byte() % 3 != 0).then(|| source.sample())
+        match source.below(3) {
+            0 => None,
+            _ => Some(source.sample()),
+        }
     }
 
     fn seen(self, format: &WireFormat) -> Self {
