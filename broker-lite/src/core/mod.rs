@@ -36,13 +36,12 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use openwire_client::wire::{
-    BrokerId, BrokerInfo, Command, ConsumerId, Destination, ExceptionResponse, Message, Response,
-    TransactionId,
+    BrokerId, BrokerInfo, Command, ConsumerId, Destination, ExceptionResponse, Response, TransactionId,
 };
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use crate::store::{DestinationKey, MessageKey, Recovered, StoreError};
+use crate::store::{Bodies, DestinationKey, Recovered};
 use audit::ProducerAudit;
 use connection::Connection;
 use destinations::Target;
@@ -335,12 +334,7 @@ impl Core {
     ///
     /// If the store failed, their queues stand still: a failed store takes nothing more, and the shell stops
     /// the broker.
-    pub fn loaded(
-        &mut self,
-        now: i64,
-        messages: Result<Vec<(MessageKey, Option<Arc<Message>>)>, StoreError>,
-        effects: &mut Effects,
-    ) {
+    pub fn loaded(&mut self, now: i64, messages: Bodies, effects: &mut Effects) {
         let turn = &mut Turn { now, effects };
         let messages = match messages {
             Ok(messages) => messages,

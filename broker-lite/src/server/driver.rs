@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use openwire_client::wire::{Command, Destination, ExceptionResponse, Message, Throwable};
+use openwire_client::wire::{Command, Destination, ExceptionResponse, Throwable};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -24,7 +24,7 @@ use tracing::{error, warn};
 
 use super::outbox::Outbox;
 use crate::core::{ConnectionKey, Core, Effect, Effects, Stats, StoreToken, Then};
-use crate::store::{Batch, MessageKey, Store, StoreError};
+use crate::store::{Batch, Bodies, Store, StoreError};
 
 /// How many completions are handed to the core in one turn, so that others get theirs.
 const COMPLETIONS_PER_TURN: usize = 256;
@@ -59,9 +59,6 @@ enum Stage {
     /// The core was shut down.
     Stopped,
 }
-
-/// What [`Effect::Load`] gave.
-type Bodies = Result<Vec<(MessageKey, Option<Arc<Message>>)>, StoreError>;
 
 /// Something the core, or whoever stops it, waits for.
 pub(crate) enum Completion {

@@ -98,7 +98,10 @@ pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 /// Told once with what was loaded, in the order asked for; `None` for a message that is no longer there.
 ///
 /// Runs where a [`Done`] does, under the same rules.
-pub type Loaded = Box<dyn FnOnce(Result<Vec<(MessageKey, Option<Arc<Message>>)>, StoreError>) + Send>;
+pub type Loaded = Box<dyn FnOnce(Bodies) + Send>;
+
+/// What was loaded, in the order asked for; `None` for a message that is no longer there.
+pub type Bodies = Result<Vec<(MessageKey, Option<Arc<Message>>)>, StoreError>;
 
 /// What a store held when it was opened.
 #[derive(Debug, Default)]
