@@ -1,4 +1,52 @@
-//! An async, JMS-like client for Apache ActiveMQ Classic (and Amazon MQ, which is the same broker).
+//! An async, JMS-like client for Apache ActiveMQ Classic (and Amazon MQ, which is the same broker), and for every
+//! other broker that speaks OpenWire.
+//!
+//! [`ConnectionFactory`] → [`Connection`] → [`Session`] → [`Producer`] and [`Consumer`], as in JMS:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use openwire_client::{AcknowledgeMode, ConnectionFactory, Destination, Message};
+//!
+//! # async fn example() -> openwire_client::Result<()> {
+//! let factory = ConnectionFactory::new("failover:(tcp://broker-a:61616,tcp://broker-b:61616)")?;
+//! let connection = factory.credentials("user", "password").create_connection().await?;
+//! connection.start().await?;
+//!
+//! let session = connection.create_session(AcknowledgeMode::Transacted).await?;
+//! let queue = Destination::queue("FirstQueue");
+//! let producer = session.create_producer(&queue).await?;
+//! producer.send("hello").await?;
+//! session.commit().await?;
+//!
+//! let consumer = session.create_consumer(&queue).await?;
+//! while let Some(message) = consumer.receive_timeout(Duration::from_secs(1)).await? {
+//!     println!("{:?}", message.as_text()?);
+//! }
+//! session.commit().await?;
+//! connection.close().await
+//! # }
+//! ```
+//!
+//! # What is worth knowing
+//!
+//! * **Ok means that the broker said so.** A persistent [`send`](Producer::send) outside a transaction, a
+//!   [`commit`](Session::commit) and whatever else waits for an answer return `Ok` only for what was confirmed.
+//!   [`send_pipelined`](Producer::send_pipelined) hands back a [`Receipt`] instead, so that one producer keeps many
+//!   messages on their way.
+//! * **Every wait ends.** What touches the network has a deadline; only what is named so waits for ever, such as
+//!   [`receive`](Consumer::receive).
+//! * **A `failover:` connection outlives its brokers.** Handles stay valid; [`Connection::events`] and
+//!   [`Connection::state`] tell what happens. What was unanswered is sent again, except a commit, whose outcome is
+//!   then [in doubt](Error::is_in_doubt).
+//! * **Errors answer questions**: [`Error::is_timeout`], [`Error::is_security`], … and [`Error::retry`]: what to do
+//!   now.
+//! * **Options** stand in the URI with ActiveMQ's names. One that does not exist is an error, and so is one that this
+//!   library does not heed yet.
+//!
+//! # Features
+//!
+//! * `tls` (default): `ssl:` URIs, through rustls.
 
 pub mod error;
 pub mod events;
