@@ -1,11 +1,13 @@
 //! The real ActiveMQ and its Java client, run by the peers' scripts.
 
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::process::{Ended, free_port, run};
+use crate::process::{Ended, free_port, run, wait_for};
 
 /// The scripts that run the real thing.
 #[derive(Debug, Clone)]
@@ -97,11 +99,16 @@ impl ActiveMq {
     pub fn kill(&self) {
         let stopped = run(self.script("stop").arg("--kill"));
         assert!(stopped.success, "ActiveMQ cannot be killed: {}", stopped.stderr);
+        // Its threads end one by one, and the last one takes the socket with it.
+        wait_for("the port is free", Duration::from_secs(10), || {
+            TcpStream::connect(("127.0.0.1", self.port)).err()
+        });
     }
 
     /// Kills it if it runs, and starts it again with the same options.
     pub fn restart(&self) {
-        let started = run(self.script("restart").arg("--kill"));
+        self.kill();
+        let started = run(&mut self.script("restart"));
         assert!(
             started.success,
             "ActiveMQ does not start again: {}",

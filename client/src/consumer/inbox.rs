@@ -508,3 +508,6 @@ fn delayed_by_broker(delivery: &Delivery) -> bool {
         .and_then(|properties| crate::wire::decode_map(properties).ok())
         .is_some_and(|properties| properties.get("redeliveryDelay").is_some())
 }
+
+#[cfg(test)]
+mod tests;

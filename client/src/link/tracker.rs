@@ -227,3 +227,6 @@ fn remove_producer(info: &ProducerInfo) -> Option<Command> {
         ..RemoveInfo::default()
     }))
 }
+
+#[cfg(test)]
+mod tests;

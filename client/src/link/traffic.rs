@@ -443,3 +443,6 @@ fn in_doubt() -> Error {
         "the connection broke after the commit was sent and before it was answered: it may have happened",
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,6 +64,11 @@ async fn connect_to(
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}")))??,
         None => socket.connect(address).await?,
     };
+    if stream.local_addr()? == address {
+        // Nobody listens there, and the system chose just that port for this end. A reconnect that goes on trying
+        // meets that sooner or later, and would keep the broker from its own port.
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
     // The handshake is small frames both ways; what is negotiated in it counts afterwards.
     let nodelay = options
         .tcp_no_delay

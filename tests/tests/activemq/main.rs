@@ -1,6 +1,7 @@
 //! The client against a real ActiveMQ.
 
 mod acknowledge;
+mod failover;
 mod messages;
 mod transactions;
 

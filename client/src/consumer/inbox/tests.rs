@@ -1,0 +1,399 @@
+use super::*;
+use crate::wire::{LocalTransactionId, ProducerId, RemoveInfo};
+
+const PREFETCH: u16 = 6;
+
+fn rules(mode: AcknowledgeMode) -> Rules {
+    Rules {
+        mode,
+        prefetch: PREFETCH,
+        batch: None,
+        check_expiry: true,
+        redelivery: RedeliveryPolicy {
+            maximum_redeliveries: Some(2),
+            ..RedeliveryPolicy::default()
+        },
+        remember: 4,
+    }
+}
+
+/// An inbox with its acknowledgements as `(type, first, last, count, in a transaction)`.
+struct Fixture {
+    inbox: Inbox,
+    acks: Vec<MessageAck>,
+    now: Instant,
+    transaction: Option<TransactionId>,
+}
+
+type Ack = (i8, i64, i64, i32, bool);
+
+fn fixture(rules: Rules) -> Fixture {
+    let transacted = rules.mode == AcknowledgeMode::Transacted;
+    let transaction = || TransactionId::Local(LocalTransactionId::default());
+    Fixture {
+        inbox: Inbox::new(ConsumerId::default(), rules),
+        acks: Vec::new(),
+        now: Instant::now(),
+        transaction: transacted.then(transaction),
+    }
+}
+
+fn id(number: i64) -> MessageId {
+    MessageId {
+        producer_id: Some(ProducerId::default()),
+        producer_sequence_id: number,
+        broker_sequence_id: 100 + number,
+        ..MessageId::default()
+    }
+}
+
+fn dispatch(number: i64) -> MessageDispatch {
+    let destination = Some(Destination::queue("q"));
+    let message = Message {
+        message_id: Some(id(number)),
+        destination: destination.clone(),
+        ..Message::default()
+    };
+    MessageDispatch {
+        destination,
+        message: Some(Arc::new(message)),
+        ..MessageDispatch::default()
+    }
+}
+
+impl Fixture {
+    fn arrive(&mut self, numbers: std::ops::RangeInclusive<i64>) {
+        for number in numbers {
+            assert!(self.inbox.dispatch(dispatch(number)).unwrap());
+        }
+    }
+
+    fn take(&mut self, hold: bool) -> Option<Arc<Message>> {
+        if self.inbox.paused_until(self.now).is_some() {
+            return None;
+        }
+        match self
+            .inbox
+            .next(1000, self.transaction.as_ref(), hold, &mut self.acks)
+        {
+            Next::Message(message) => Some(message),
+            Next::Nothing => None,
+        }
+    }
+
+    /// Delivers as many and says which and how often each was delivered.
+    fn deliver(&mut self, count: usize) -> Vec<(i64, i32)> {
+        let number = |message: &Message| message.message_id.as_ref().unwrap().producer_sequence_id;
+        (0..count)
+            .map_while(|_| self.take(false))
+            .map(|message| (number(&message), message.redelivery_counter))
+            .collect()
+    }
+
+    fn acks(&mut self) -> Vec<Ack> {
+        let number = |id: &Option<MessageId>| id.as_ref().map_or(0, |id| id.producer_sequence_id);
+        self.acks
+            .drain(..)
+            .map(|ack| {
+                let ids = (number(&ack.first_message_id), number(&ack.last_message_id));
+                let transacted = ack.transaction_id.is_some();
+                (ack.ack_type, ids.0, ids.1, ack.message_count, transacted)
+            })
+            .collect()
+    }
+}
+
+fn once(numbers: std::ops::RangeInclusive<i64>) -> Vec<(i64, i32)> {
+    numbers.map(|number| (number, 0)).collect()
+}
+
+#[test]
+fn auto_acknowledges_each_message() {
+    let mut f = fixture(rules(AcknowledgeMode::Auto));
+    f.arrive(1..=2);
+    assert_eq!(f.deliver(5), once(1..=2));
+    assert_eq!(
+        f.acks(),
+        [
+            (MessageAck::STANDARD, 1, 1, 1, false),
+            (MessageAck::STANDARD, 2, 2, 1, false)
+        ]
+    );
+    assert_eq!(f.inbox.last_delivered(), 102);
+}
+
+#[test]
+fn what_a_listener_has_in_hand_is_acknowledged_when_it_is_done() {
+    let mut f = fixture(rules(AcknowledgeMode::Auto));
+    f.arrive(1..=2);
+    let message = f.take(true).unwrap();
+    assert_eq!(f.acks(), []);
+    f.inbox.processed(&message, &mut f.acks);
+    assert_eq!(f.acks(), [(MessageAck::STANDARD, 1, 1, 1, false)]);
+    let message = f.take(true).unwrap();
+    f.inbox.failed(&message, f.now, 0.5, "no", &mut f.acks);
+    assert_eq!(f.acks(), []);
+    f.now += Duration::from_secs(1);
+    assert_eq!(f.deliver(5), [(2, 1)]);
+}
+
+#[test]
+fn client_reports_at_half_the_prefetch_and_acknowledges_all() {
+    let mut f = fixture(rules(AcknowledgeMode::Client));
+    f.arrive(1..=8);
+    assert_eq!(f.deliver(4), once(1..=4));
+    assert_eq!(f.acks(), [(MessageAck::DELIVERED, 1, 3, 3, false)]);
+    assert_eq!(f.inbox.acknowledge_all(None, &mut f.acks), 4);
+    assert_eq!(f.acks(), [(MessageAck::STANDARD, 1, 4, 4, false)]);
+    assert_eq!(f.deliver(3), once(5..=7));
+    assert_eq!(f.acks(), [(MessageAck::DELIVERED, 5, 7, 3, false)]);
+    assert_eq!(f.inbox.acknowledge_all(None, &mut f.acks), 3);
+    assert_eq!(f.inbox.acknowledge_all(None, &mut f.acks), 0);
+    assert_eq!(f.acks(), [(MessageAck::STANDARD, 5, 7, 3, false)]);
+}
+
+#[test]
+fn a_prefetch_of_one_reports_every_message_and_zero_none() {
+    let mut f = fixture(Rules {
+        prefetch: 1,
+        ..rules(AcknowledgeMode::Client)
+    });
+    f.arrive(1..=2);
+    f.deliver(2);
+    assert_eq!(
+        f.acks(),
+        [
+            (MessageAck::DELIVERED, 1, 1, 1, false),
+            (MessageAck::DELIVERED, 2, 2, 1, false)
+        ]
+    );
+    let mut f = fixture(Rules {
+        prefetch: 0,
+        ..rules(AcknowledgeMode::Client)
+    });
+    f.arrive(1..=1);
+    f.deliver(1);
+    assert_eq!(f.acks(), []);
+}
+
+#[test]
+fn individual_acknowledges_one_and_reports_only_what_is_not_known() {
+    let mut f = fixture(rules(AcknowledgeMode::Individual));
+    f.arrive(1..=6);
+    f.deliver(2);
+    assert!(f.inbox.acknowledge_one(&id(1), &mut f.acks));
+    assert!(!f.inbox.acknowledge_one(&id(1), &mut f.acks));
+    assert_eq!(f.acks(), [(MessageAck::INDIVIDUAL, 0, 1, 1, false)]);
+    f.deliver(1);
+    assert_eq!(f.acks(), []);
+    f.deliver(1);
+    assert_eq!(f.acks(), [(MessageAck::DELIVERED, 2, 4, 3, false)]);
+    assert!(f.inbox.acknowledge_one(&id(3), &mut f.acks));
+    f.acks();
+    f.deliver(2);
+    assert_eq!(f.acks(), []);
+}
+
+#[test]
+fn a_batch_is_acknowledged_when_it_is_full_or_at_the_end() {
+    let mut f = fixture(Rules {
+        batch: Some(3),
+        ..rules(AcknowledgeMode::DupsOk)
+    });
+    f.arrive(1..=5);
+    f.deliver(5);
+    assert_eq!(f.acks(), [(MessageAck::STANDARD, 1, 3, 3, false)]);
+    f.inbox.flush(&mut f.acks);
+    assert_eq!(f.acks(), [(MessageAck::STANDARD, 4, 5, 2, false)]);
+}
+
+#[test]
+fn a_transaction_settles_everything_with_its_id() {
+    let mut f = fixture(rules(AcknowledgeMode::Transacted));
+    f.arrive(1..=4);
+    f.deliver(4);
+    assert_eq!(f.acks(), [(MessageAck::DELIVERED, 1, 3, 3, true)]);
+    assert!(f.inbox.has_delivered());
+    let settled = f.inbox.settle(f.transaction.as_ref(), &mut f.acks);
+    assert_eq!(
+        (settled.len(), f.acks()),
+        (4, vec![(MessageAck::STANDARD, 1, 4, 4, true)])
+    );
+    assert!(!f.inbox.has_delivered());
+}
+
+#[test]
+fn what_was_rolled_back_comes_first_after_the_delay() {
+    let mut f = fixture(rules(AcknowledgeMode::Transacted));
+    f.arrive(1..=3);
+    f.deliver(2);
+    for round in 1..=2 {
+        let settled = f.inbox.settle(f.transaction.as_ref(), &mut f.acks);
+        f.acks();
+        f.inbox.redeliver(settled, f.now, 0.5, "rolled back", &mut f.acks);
+        // The broker need not know of the first time.
+        let told = (round > 1).then_some((MessageAck::REDELIVERED, 1, 2, 2, false));
+        assert_eq!(f.acks(), Vec::from_iter(told));
+        assert_eq!(f.deliver(5), []);
+        assert_eq!(f.inbox.paused_until(f.now), Some(f.now + Duration::from_secs(1)));
+        f.now += Duration::from_secs(1);
+        assert_eq!(f.deliver(2), [(1, round), (2, round)]);
+    }
+    assert_eq!(f.deliver(1), [(3, 0)]);
+    f.acks();
+    // Two of the three have had their chances.
+    let settled = f.inbox.settle(f.transaction.as_ref(), &mut f.acks);
+    f.acks();
+    f.inbox.redeliver(settled, f.now, 0.5, "rolled back", &mut f.acks);
+    let poison = |number| (MessageAck::POISON, number, number, 1, false);
+    assert_eq!(f.acks(), [poison(1), poison(2)]);
+    assert_eq!(f.inbox.noted.poisoned, 2);
+    f.now += Duration::from_secs(1);
+    assert_eq!(f.deliver(5), [(3, 1)]);
+}
+
+#[test]
+fn a_poisoned_message_says_why() {
+    let mut f = fixture(rules(AcknowledgeMode::Auto));
+    let mut dispatch = dispatch(1);
+    dispatch.redelivery_counter = 3;
+    f.inbox.dispatch(dispatch).unwrap();
+    assert_eq!(f.deliver(1), []);
+    let cause = f.acks[0].poison_cause.clone().unwrap().message.unwrap();
+    assert!(cause.contains("exceeds redelivery policy limit: 2"), "{cause}");
+    assert_eq!(f.acks(), [(MessageAck::POISON, 1, 1, 1, false)]);
+}
+
+#[test]
+fn the_check_before_delivery_leaves_alone_what_the_broker_delays() {
+    let mut f = fixture(rules(AcknowledgeMode::Auto));
+    let mut properties = crate::wire::ValueMap::new();
+    properties.insert("redeliveryDelay", 1000_i64);
+    let mut encoded = bytes::BytesMut::new();
+    crate::wire::encode_map(&properties, &mut encoded).unwrap();
+    let mut dispatch = dispatch(1);
+    dispatch.redelivery_counter = 9;
+    Arc::make_mut(dispatch.message.as_mut().unwrap()).marshalled_properties = Some(encoded.freeze());
+    f.inbox.dispatch(dispatch).unwrap();
+    assert_eq!(f.deliver(1), [(1, 9)]);
+}
+
+#[test]
+fn recover_concerns_only_what_waits_for_acknowledgement() {
+    let mut f = fixture(rules(AcknowledgeMode::Client));
+    f.arrive(1..=3);
+    f.deliver(2);
+    f.inbox.recover(f.now, 0.5, &mut f.acks);
+    f.now += Duration::from_secs(1);
+    assert_eq!(f.deliver(3), [(1, 1), (2, 1), (3, 0)]);
+    let mut f = fixture(rules(AcknowledgeMode::Auto));
+    f.arrive(1..=2);
+    f.deliver(1);
+    f.inbox.recover(f.now, 0.5, &mut f.acks);
+    assert_eq!(f.deliver(2), once(2..=2));
+}
+
+#[test]
+fn expired_messages_are_skipped() {
+    let mut f = fixture(rules(AcknowledgeMode::Client));
+    let mut old = dispatch(1);
+    Arc::make_mut(old.message.as_mut().unwrap()).expiration = 999;
+    f.inbox.dispatch(old.clone()).unwrap();
+    f.arrive(2..=2);
+    assert_eq!(f.deliver(2), once(2..=2));
+    assert_eq!(f.acks(), [(MessageAck::EXPIRED, 1, 1, 1, false)]);
+    let mut f = fixture(Rules {
+        check_expiry: false,
+        ..rules(AcknowledgeMode::Client)
+    });
+    f.inbox.dispatch(old).unwrap();
+    assert_eq!(f.deliver(1), once(1..=1));
+}
+
+#[test]
+fn a_break_drops_everything_and_remembers_what_was_acknowledged() {
+    let mut f = fixture(rules(AcknowledgeMode::Auto));
+    f.arrive(1..=8);
+    f.deliver(6);
+    f.acks();
+    f.inbox.interrupted();
+    assert!(f.inbox.is_empty());
+    assert_eq!(f.inbox.last_delivered(), RemoveInfo::NOTHING_DELIVERED);
+    // It remembers the last four: what is older was acknowledged long enough ago.
+    f.arrive(2..=8);
+    assert_eq!(f.deliver(9), [(2, 0), (7, 0), (8, 0)]);
+    assert_eq!(f.inbox.noted.duplicates, 4);
+    let acked: Vec<i64> = f.acks().iter().map(|ack| ack.2).collect();
+    assert_eq!(acked, (2..=8).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_same_message_from_another_destination_is_not_a_duplicate() {
+    let mut f = fixture(rules(AcknowledgeMode::Auto));
+    f.arrive(1..=1);
+    f.deliver(1);
+    f.inbox.interrupted();
+    let mut copy = dispatch(1);
+    copy.destination = Some(Destination::queue("other"));
+    f.inbox.dispatch(copy).unwrap();
+    assert_eq!(f.deliver(1), once(1..=1));
+}
+
+#[test]
+fn without_a_break_nothing_is_taken_for_a_duplicate() {
+    let mut f = fixture(rules(AcknowledgeMode::Auto));
+    f.arrive(1..=1);
+    f.deliver(1);
+    f.arrive(1..=1);
+    assert_eq!(f.deliver(1), once(1..=1));
+}
+
+#[test]
+fn what_a_listener_finishes_after_the_break_is_known_when_it_comes_again() {
+    let mut f = fixture(rules(AcknowledgeMode::Auto));
+    f.arrive(1..=2);
+    let first = f.take(true).unwrap();
+    f.inbox.interrupted();
+    f.inbox.processed(&first, &mut f.acks);
+    assert_eq!(f.acks(), []);
+    f.arrive(1..=2);
+    assert_eq!(f.deliver(2), once(2..=2));
+    // And one that failed is simply delivered again.
+    let mut f = fixture(rules(AcknowledgeMode::Auto));
+    f.arrive(1..=1);
+    let first = f.take(true).unwrap();
+    f.inbox.interrupted();
+    f.inbox.failed(&first, f.now, 0.5, "no", &mut f.acks);
+    f.arrive(1..=1);
+    assert_eq!(f.deliver(2), once(1..=1));
+}
+
+#[test]
+fn messages_that_wait_for_acknowledgement_are_forgotten_at_a_break() {
+    let mut f = fixture(rules(AcknowledgeMode::Client));
+    f.arrive(1..=4);
+    f.deliver(2);
+    f.inbox.interrupted();
+    assert_eq!(f.inbox.acknowledge_all(None, &mut f.acks), 0);
+    f.arrive(1..=3);
+    assert_eq!(f.deliver(3), once(1..=3));
+    assert_eq!(f.acks(), [(MessageAck::DELIVERED, 1, 3, 3, false)]);
+}
+
+#[test]
+fn an_empty_answer_is_no_message_and_a_flood_is_an_error() {
+    let mut f = fixture(rules(AcknowledgeMode::Auto));
+    assert!(!f.inbox.dispatch(MessageDispatch::default()).unwrap());
+    let limit = i64::from(PREFETCH) * OVERRUN as i64 + OVERRUN_BASE as i64;
+    f.arrive(1..=limit);
+    assert!(f.inbox.dispatch(dispatch(0)).is_err());
+}
+
+#[test]
+fn the_counter_of_the_dispatch_counts() {
+    let mut f = fixture(rules(AcknowledgeMode::Auto));
+    let mut dispatch = dispatch(1);
+    dispatch.redelivery_counter = 2;
+    f.inbox.dispatch(dispatch).unwrap();
+    assert_eq!(f.deliver(1), [(1, 2)]);
+}

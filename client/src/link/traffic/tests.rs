@@ -1,0 +1,321 @@
+use futures::FutureExt;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::wire::{
+    ConnectionInfo, ConsumerId, ConsumerInfo, ExceptionResponse, LocalTransactionId, Message, MessageAck,
+    MessageId, ProducerInfo, Throwable,
+};
+
+type Answer = oneshot::Receiver<Result<Command, Error>>;
+
+fn lasting() -> Traffic {
+    Traffic::new(Some(Tracker::new(Box::new(ConnectionInfo::default()), true)), 0)
+}
+
+fn item(id: i32, command: impl Into<Command>, guard: Guard) -> Item {
+    let mut command = command.into();
+    command.set_header(id, false);
+    Item {
+        command,
+        reply: None,
+        guard,
+    }
+}
+
+fn request(id: i32, command: impl Into<Command>, guard: Guard) -> (Item, Answer) {
+    let (sender, receiver) = oneshot::channel();
+    let mut item = item(id, command, guard);
+    item.command.set_header(id, true);
+    item.reply = Some(Reply::new(sender, None));
+    (item, receiver)
+}
+
+fn message(sequence: i64) -> Arc<Message> {
+    Arc::new(Message {
+        message_id: Some(MessageId {
+            producer_sequence_id: sequence,
+            ..MessageId::default()
+        }),
+        ..Message::default()
+    })
+}
+
+fn step(step: i8) -> TransactionInfo {
+    TransactionInfo {
+        transaction_id: Some(TransactionId::Local(LocalTransactionId::default())),
+        step,
+        ..TransactionInfo::default()
+    }
+}
+
+fn transaction() -> (Arc<TransactionGuard>, Guard) {
+    let guard: Arc<TransactionGuard> = Arc::default();
+    (guard.clone(), Guard::Transaction(guard))
+}
+
+fn answer(answer: &mut Answer) -> Option<Result<Command, Error>> {
+    answer
+        .now_or_never()
+        .map(|answer| answer.expect("it is answered before it is forgotten"))
+}
+
+fn ids(commands: &[Command]) -> Vec<i32> {
+    commands.iter().map(Command::command_id).collect()
+}
+
+fn respond(traffic: &mut Traffic, id: i32) -> bool {
+    traffic.answered(
+        id,
+        Command::from(Response {
+            correlation_id: id,
+            ..Response::default()
+        }),
+    )
+}
+
+#[test]
+fn an_answer_finds_who_asked() {
+    let mut traffic = lasting();
+    let (asked, mut receiver) = request(5, message(1), Guard::Always);
+    traffic.written(asked, 0);
+    assert!(answer(&mut receiver).is_none());
+    assert!(respond(&mut traffic, 5));
+    assert!(answer(&mut receiver).unwrap().is_ok());
+    assert!(!respond(&mut traffic, 5));
+}
+
+#[test]
+fn what_belongs_to_another_connection_is_not_sent() {
+    let traffic = lasting();
+    let ack = || Box::new(MessageAck::default());
+    assert!(traffic.admit(item(1, ack(), Guard::Connection(2)), 2).is_some());
+    let (late, mut receiver) = request(2, ack(), Guard::Connection(1));
+    assert!(traffic.admit(late, 2).is_none());
+    assert!(answer(&mut receiver).unwrap().unwrap_err().is_interrupted());
+}
+
+#[test]
+fn nothing_of_a_dead_transaction_is_sent() {
+    let traffic = lasting();
+    let (state, guard) = transaction();
+    assert!(traffic.admit(item(1, message(1), guard.clone()), 1).is_some());
+    state.kill();
+    assert!(traffic.admit(item(2, message(2), guard.clone()), 1).is_none());
+    let (commit, mut committed) = request(3, step(TransactionInfo::COMMIT_ONE_PHASE), guard.clone());
+    assert!(traffic.admit(commit, 1).is_none());
+    assert!(answer(&mut committed).unwrap().unwrap_err().is_rolled_back());
+    // It is rolled back, which is what was asked for.
+    let (rollback, mut rolled_back) = request(4, step(TransactionInfo::ROLLBACK), guard);
+    assert!(traffic.admit(rollback, 1).is_none());
+    assert!(answer(&mut rolled_back).unwrap().is_ok());
+}
+
+#[test]
+fn a_dead_transaction_that_the_broker_knows_is_rolled_back_there() {
+    let (state, guard) = transaction();
+    let mut traffic = lasting();
+    traffic.written(item(1, step(TransactionInfo::BEGIN), guard.clone()), 0);
+    state.kill();
+    assert!(
+        traffic
+            .admit(item(2, step(TransactionInfo::ROLLBACK), guard.clone()), 1)
+            .is_some()
+    );
+    // Without failover there was no other broker.
+    let single = Traffic::new(None, 0);
+    assert!(
+        single
+            .admit(item(2, step(TransactionInfo::ROLLBACK), guard), 1)
+            .is_some()
+    );
+}
+
+#[test]
+fn a_commit_is_in_doubt_only_if_a_byte_of_it_has_left() {
+    for (flushed, in_doubt) in [(100, false), (101, true)] {
+        let (_, guard) = transaction();
+        let mut traffic = lasting();
+        traffic.written(item(1, step(TransactionInfo::BEGIN), guard.clone()), 0);
+        let (commit, mut committed) = request(2, step(TransactionInfo::COMMIT_ONE_PHASE), guard);
+        let commit = traffic.admit(commit, 1).unwrap();
+        traffic.written(commit, 100);
+        traffic.broken(flushed);
+        if in_doubt {
+            assert!(answer(&mut committed).unwrap().unwrap_err().is_in_doubt());
+            assert_eq!(traffic.restore().state, []);
+        } else {
+            assert!(answer(&mut committed).is_none());
+            assert_eq!(ids(&traffic.restore().state), [1]);
+            assert_eq!(
+                traffic.staged.front().map(|item| item.command.command_id()),
+                Some(2)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_rollback_and_a_farewell_have_happened_when_the_connection_broke() {
+    let mut traffic = lasting();
+    let (_, guard) = transaction();
+    let (rollback, mut rolled_back) = request(1, step(TransactionInfo::ROLLBACK), guard);
+    traffic.written(rollback, 0);
+    let (farewell, mut gone) = request(2, RemoveInfo::default(), Guard::Always);
+    traffic.written(farewell, 50);
+    traffic.broken(100);
+    assert!(answer(&mut rolled_back).unwrap().is_ok());
+    assert!(answer(&mut gone).unwrap().is_ok());
+    assert_eq!(traffic.restore().again, []);
+}
+
+#[test]
+fn unanswered_requests_are_repeated_in_their_order_if_somebody_waits() {
+    let mut traffic = lasting();
+    let mut waiting = Vec::new();
+    for id in [3, 9, 4, 7] {
+        let (asked, receiver) = request(id, message(i64::from(id)), Guard::Always);
+        traffic.written(asked, 0);
+        waiting.push(receiver);
+    }
+    drop(waiting.remove(1));
+    respond(&mut traffic, 7);
+    traffic.broken(1000);
+    assert_eq!(ids(&traffic.restore().again), [3, 4]);
+    // And again after the next break.
+    traffic.broken(1000);
+    assert_eq!(ids(&traffic.restore().again), [3, 4]);
+}
+
+#[test]
+fn what_the_tracker_repeats_is_repeated_once_and_answers_its_request() {
+    let mut traffic = lasting();
+    let info = ConsumerInfo {
+        consumer_id: Some(ConsumerId::default()),
+        ..ConsumerInfo::default()
+    };
+    let (asked, mut receiver) = request(4, Box::new(info), Guard::Always);
+    traffic.written(asked, 0);
+    traffic.broken(1000);
+    let restore = traffic.restore();
+    assert_eq!((ids(&restore.state), ids(&restore.again)), (vec![4], vec![]));
+    assert!(respond(&mut traffic, 4));
+    assert!(answer(&mut receiver).unwrap().is_ok());
+}
+
+#[test]
+fn what_the_broker_refused_is_not_repeated() {
+    let mut traffic = lasting();
+    let info = ProducerInfo {
+        producer_id: Some(crate::wire::ProducerId::default()),
+        ..ProducerInfo::default()
+    };
+    let (asked, mut receiver) = request(4, info, Guard::Always);
+    traffic.written(asked, 0);
+    let refusal = ExceptionResponse {
+        correlation_id: 4,
+        exception: Some(Throwable::new("java.lang.SecurityException", "no")),
+        ..ExceptionResponse::default()
+    };
+    assert!(traffic.answered(4, Command::from(Box::new(refusal))));
+    assert!(answer(&mut receiver).unwrap().unwrap_err().is_security());
+    traffic.broken(1000);
+    assert_eq!(traffic.restore().state, []);
+}
+
+#[test]
+fn a_consumer_that_waits_to_be_removed_is_not_restored() {
+    let mut traffic = lasting();
+    let id = ConsumerId::default();
+    let info = ConsumerInfo {
+        consumer_id: Some(id.clone()),
+        ..ConsumerInfo::default()
+    };
+    traffic.written(item(1, Box::new(info), Guard::Always), 0);
+    traffic.broken(1000);
+    let object_id = Some(EntityId::Consumer(id));
+    let farewell = RemoveInfo {
+        object_id,
+        ..RemoveInfo::default()
+    };
+    traffic.staged.push_back(item(2, farewell, Guard::Always));
+    assert_eq!(traffic.restore().state, []);
+}
+
+#[test]
+fn messages_of_a_transaction_that_died_are_not_waited_for() {
+    let (state, guard) = transaction();
+    let mut traffic = lasting();
+    traffic.written(item(1, step(TransactionInfo::BEGIN), guard.clone()), 0);
+    let sent = Message {
+        transaction_id: Some(TransactionId::Local(LocalTransactionId::default())),
+        ..Message::default()
+    };
+    let (sent, mut receiver) = request(2, Arc::new(sent), guard);
+    traffic.written(sent, 10);
+    traffic.broken(1000);
+    state.kill();
+    assert_eq!(traffic.restore().state, []);
+    assert!(answer(&mut receiver).unwrap().unwrap_err().is_rolled_back());
+}
+
+#[test]
+fn any_later_answer_proves_that_messages_have_arrived() {
+    let mut traffic = lasting();
+    for id in 1..=3 {
+        traffic.written(item(id, message(i64::from(id)), Guard::Always), 0);
+    }
+    let (asked, _receiver) = request(4, message(4), Guard::Always);
+    traffic.written(asked, 0);
+    traffic.written(item(5, message(5), Guard::Always), 0);
+    respond(&mut traffic, 4);
+    assert_eq!(traffic.broken(1000), 1);
+    // They are lost once.
+    assert_eq!(traffic.broken(1000), 0);
+}
+
+#[test]
+fn kept_messages_are_repeated_as_far_as_there_is_room() {
+    let mut traffic = Traffic::new(Some(Tracker::new(Box::default(), true)), 600);
+    for id in 1..=3 {
+        traffic.written(item(id, message(i64::from(id)), Guard::Always), 0);
+    }
+    let (asked, _receiver) = request(4, message(4), Guard::Always);
+    traffic.written(asked, 0);
+    assert_eq!(traffic.broken(1000), 1);
+    assert_eq!(ids(&traffic.restore().again), [2, 3, 4]);
+    // They are confirmed as the first time.
+    respond(&mut traffic, 4);
+    assert_eq!(traffic.broken(1000), 0);
+    assert!(traffic.restore().again.is_empty());
+}
+
+#[test]
+fn the_end_answers_everything() {
+    let mut traffic = Traffic::new(None, 0);
+    let (_, guard) = transaction();
+    traffic.written(item(1, message(1), Guard::Always), 0);
+    let (sent, mut unanswered) = request(2, message(2), Guard::Always);
+    traffic.written(sent, 10);
+    let (commit, mut committed) = request(3, step(TransactionInfo::COMMIT_ONE_PHASE), guard);
+    traffic.written(commit, 20);
+    let (late, mut waiting) = request(4, message(4), Guard::Always);
+    traffic.staged.push_back(late);
+    traffic.staged.push_back(item(5, message(5), Guard::Always));
+    let lost = traffic.fail(&Error::new(ErrorKind::Io, "gone"), 1000);
+    assert_eq!(lost, 2);
+    assert!(answer(&mut unanswered).unwrap().unwrap_err().is_io());
+    assert!(answer(&mut waiting).unwrap().unwrap_err().is_io());
+    assert!(answer(&mut committed).unwrap().unwrap_err().is_in_doubt());
+}
+
+#[test]
+fn requests_that_nobody_waits_for_do_not_pile_up() {
+    let mut traffic = lasting();
+    for id in 1..=10 * PURGE_AT as i32 {
+        let (asked, receiver) = request(id, message(1), Guard::Always);
+        drop(receiver);
+        traffic.written(asked, 0);
+    }
+    assert!(traffic.pending.len() <= PURGE_AT);
+}
