@@ -133,10 +133,11 @@ async fn transactions_are_done_again_until_they_are_done() {
     let killer = kill_under_load(broker.clone(), moved.clone(), 300, 2);
     let (mut again, mut in_doubt) = (0, 0);
     loop {
+        let last = killer.is_finished();
         let batch = async {
             let mut count = 0;
             while count < 20 {
-                let Some(message) = from.receive_timeout(Duration::from_secs(2)).await? else {
+                let Some(message) = from.receive_timeout(Duration::from_secs(5)).await? else {
                     break;
                 };
                 to.send(message).await?;
@@ -146,7 +147,7 @@ async fn transactions_are_done_again_until_they_are_done() {
             Ok::<_, openwire_client::Error>(count)
         };
         match soon("a batch", batch).await {
-            Ok(0) if killer.is_finished() => break,
+            Ok(0) if last => break,
             Ok(count) => {
                 moved.fetch_add(count, Ordering::Relaxed);
             }
