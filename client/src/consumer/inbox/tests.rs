@@ -8,6 +8,7 @@ fn rules(mode: AcknowledgeMode) -> Rules {
         mode,
         prefetch: PREFETCH,
         batch: None,
+        batch_age: None,
         check_expiry: true,
         redelivery: RedeliveryPolicy {
             maximum_redeliveries: Some(2),
@@ -205,6 +206,24 @@ fn a_batch_is_acknowledged_when_it_is_full_or_at_the_end() {
     assert_eq!(f.acks(), [(MessageAck::STANDARD, 1, 3, 3, false)]);
     f.inbox.flush(&mut f.acks);
     assert_eq!(f.acks(), [(MessageAck::STANDARD, 4, 5, 2, false)]);
+}
+
+#[test]
+fn a_batch_that_is_old_goes_with_the_next_message() {
+    let mut f = fixture(Rules {
+        batch: Some(100),
+        batch_age: Some(Duration::from_millis(300)),
+        ..rules(AcknowledgeMode::Auto)
+    });
+    f.arrive(1..=3);
+    for (millis, expected) in [
+        (1000, None),
+        (1299, None),
+        (1300, Some((MessageAck::STANDARD, 1, 3, 3, false))),
+    ] {
+        f.inbox.next(millis, None, false, &mut f.acks);
+        assert_eq!(f.acks(), Vec::from_iter(expected), "{millis}");
+    }
 }
 
 #[test]
