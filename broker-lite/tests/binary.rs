@@ -280,8 +280,12 @@ fn is_empty(directory: &Path) -> bool {
 
 /// Starts a broker on a journal.
 fn on_journal(directory: &Path) -> Running {
+    on_journal_with(directory, &[])
+}
+
+fn on_journal_with(directory: &Path, more: &[&str]) -> Running {
     let data = directory.to_str().unwrap();
-    Running::start(&["--listen", "tcp://127.0.0.1:0", "--data", data])
+    Running::start(&[&["--listen", "tcp://127.0.0.1:0", "--data", data], more].concat())
 }
 
 /// Sends persistent messages, each of which the broker confirms.
@@ -324,8 +328,10 @@ fn what_was_confirmed_outlives_it_however_it_ends() {
     assert_eq!(receive(&broker.addresses[0], &queue, 1), ["one"]);
     let (status, _, errors) = broker.stop(rustix::process::Signal::TERM);
     assert_eq!(status, Some(0), "{errors}");
-    let broker = on_journal(directory.path());
+    let broker = on_journal_with(directory.path(), &["--threads", "2", "--durability", "os"]);
     assert_eq!(receive(&broker.addresses[0], &queue, 2), ["two", "three"]);
+    let (status, _, errors) = broker.stop(rustix::process::Signal::TERM);
+    assert_eq!(status, Some(0), "{errors}");
 }
 
 #[test]

@@ -60,6 +60,11 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE")]
     ports_file: Option<PathBuf>,
 
+    /// Threads that serve connections. One needs the least CPU time for a message; more help where there are
+    /// more cores than two and more traffic than one of them can carry
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+
     #[command(flatten)]
     common: Common,
 }
@@ -67,12 +72,17 @@ pub(super) struct Options {
 pub(super) fn run(options: Options) -> Result<(), String> {
     log::init(&options.common.log)?;
     let broker = configure(&options)?;
-    // One thread runs all connections, another one writes the journal: measured, more threads cost more in
-    // wake-ups and in waiting for the core than they bring.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("no runtime: {error}"))?;
+    let runtime = match options.threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads.into());
+            builder
+        }
+    }
+    .enable_all()
+    .build()
+    .map_err(|error| format!("no runtime: {error}"))?;
     let result = runtime.block_on(serve(broker, options.ports_file.as_deref()));
     // A journal that is still being opened is not waited for.
     runtime.shutdown_background();
