@@ -18,9 +18,16 @@ const BUSY_READ: usize = 64 * 1024;
 /// Less room than this is not worth a system call.
 const LEAST_READ: usize = 2 * 1024;
 
-/// For a frame up to this size the whole room is made at once; for larger ones it grows with what really
-/// arrives, so that a size alone takes no memory.
+/// A frame from this size on that does not fit into its block gets a block of its own, of just its size: a
+/// message keeps its whole block in memory, and beside few large ones too much of it would be empty.
+const LARGE_FRAME: usize = 16 * 1024;
+
+/// For a frame up to this size the whole room is made at once, so that a size alone takes little memory.
 const TRUSTED_FRAME: usize = 1024 * 1024;
+
+/// For a larger one there is room for so many times what has really arrived: whoever wants us to spend memory
+/// has to spend a share of it, and hardly anything is copied twice.
+const TRUSTED_GROWTH: usize = 32;
 
 /// Why a client and the broker did not come together.
 #[derive(Debug)]
@@ -116,20 +123,21 @@ impl Input {
     pub(crate) fn room(&mut self) -> &mut BytesMut {
         let held = self.buffer.len();
         let spare = self.buffer.capacity() - held;
-        let missing = match self.buffer.first_chunk::<4>() {
-            Some(size) => (u32::from_be_bytes(*size) as usize)
-                .saturating_add(4)
-                .saturating_sub(held),
-            None => 0,
+        // How long the frame is that has begun.
+        let frame = match self.buffer.first_chunk::<4>() {
+            Some(size) => (u32::from_be_bytes(*size) as usize).saturating_add(4),
+            None => held,
         };
-        if spare < LEAST_READ.max(missing.min(TRUSTED_FRAME)) {
+        if frame > held + spare && frame >= LARGE_FRAME {
+            let mut block = BytesMut::with_capacity(frame.min(TRUSTED_FRAME.max(TRUSTED_GROWTH * held)));
+            block.extend_from_slice(&self.buffer);
+            self.buffer = block;
+        } else if frame > held + spare || (frame == held && spare < LEAST_READ) {
             if spare == 0 {
                 // The last read filled it.
                 self.block = (self.block * 2).min(BUSY_READ);
             }
-            // Beyond the trusted size it doubles with what is there, so the copying stays linear.
-            self.buffer
-                .reserve(self.block.max(missing.min(TRUSTED_FRAME.max(held))));
+            self.buffer.reserve(self.block);
         }
         &mut self.buffer
     }
@@ -270,6 +278,33 @@ mod tests {
             "{}",
             input.buffer.capacity()
         );
+    }
+
+    #[test]
+    fn large_frames_lie_in_blocks_of_their_size() {
+        for size in [LARGE_FRAME, 70_000, 3 * TRUSTED_FRAME] {
+            let mut frame = BytesMut::from(&(size as u32).to_be_bytes()[..]);
+            frame.resize(4 + size, 7);
+            let stream = frame.repeat(5);
+            let mut unread = &stream[..];
+            let mut input = Input::new();
+            let mut frames = 0;
+            while frames < 5 {
+                let room = input.room();
+                let spare = room.capacity() - room.len();
+                assert!(spare > 0, "no room after {} of {size} bytes", room.len());
+                let (read, rest) = unread.split_at(spare.min(unread.len()));
+                room.extend_from_slice(read);
+                unread = rest;
+                while input.buffer.len() >= frame.len() {
+                    // Whatever else is in its block is small beside it.
+                    let beside = input.buffer.capacity() - frame.len();
+                    assert!(beside < BUSY_READ, "{beside} bytes beside a frame of {size}");
+                    assert_eq!(input.buffer.split_to(frame.len()), frame);
+                    frames += 1;
+                }
+            }
+        }
     }
 
     #[test]
