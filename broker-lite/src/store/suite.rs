@@ -14,7 +14,7 @@ use super::memory::MemoryStore;
 use super::{Batch, DestinationKey, MessageKey, Op, Recovered, Store, StoreError, accounting_size};
 
 /// Longer than anything here takes.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What bodies are cut from, so that those of different messages differ.
 static PATTERN: LazyLock<Bytes> = LazyLock::new(|| {

@@ -8,11 +8,9 @@
 use std::sync::Arc;
 
 use super::super::{MessageKey, StoreError};
-use super::format::{
-    ALIGN, FrameHeader, FrameKind, HEADER, PutRecord, RECORD_PREFIX, begin_frame, encode_copy, frame_len,
-    is_put, put_key_of, record_len,
-};
+use super::frame::{ALIGN, FrameHeader, FrameKind, HEADER, begin_frame, frame_len};
 use super::index::{Copied, Index, Location};
+use super::record::{PutRecord, RECORD_PREFIX, encode_copy, is_put, put_key_of, record_len};
 use super::segment::Segment;
 use super::window::Window;
 use super::writer::{Pending, Purpose, Writer};

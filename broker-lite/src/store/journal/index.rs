@@ -7,7 +7,8 @@ use openwire_client::wire::ProducerId;
 
 use super::super::state::{State, initial_redelivered, producer_of};
 use super::super::{Batch, DestinationKey, MessageKey, Op};
-use super::format::{Catalog, Position};
+use super::frame::Position;
+use super::record::Catalog;
 use super::segment::Segment;
 
 /// Where the record of a message lies. There is one for each message, so its size counts.

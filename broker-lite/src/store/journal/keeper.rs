@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use super::format::Position;
+use super::frame::Position;
 use super::segment::{Pool, Segment};
 use super::shared::Shared;
 

@@ -112,10 +112,11 @@ use super::{Batch, Done, Loaded, MessageKey, Recovered, Store, StoreError, Store
 
 mod compaction;
 mod disk;
-mod format;
+mod frame;
 mod index;
 mod keeper;
 mod reader;
+mod record;
 mod recovery;
 mod segment;
 mod shared;
@@ -126,7 +127,7 @@ mod writer;
 
 use compaction::Compaction;
 use disk::{Directory, Disk};
-use format::{ALIGN, FrameKind, HEADER, Position, begin_frame, end_frame, frame_len};
+use frame::{ALIGN, FrameKind, HEADER, Position, begin_frame, end_frame, frame_len};
 use index::Index;
 use reader::Request;
 use recovery::{Ending, Recovery, recover};

@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use openwire_client::wire::Message;
 
 use super::super::{Loaded, MessageKey, StoreError};
-use super::format::PutRecord;
 use super::index::Location;
+use super::record::PutRecord;
 use super::segment::Segment;
 use super::shared::Shared;
 

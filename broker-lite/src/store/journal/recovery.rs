@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::super::StoreError;
 use super::disk::Disk;
-use super::format::{Catalog, FrameKind, HEADER, Position, Record, frame_len, parse_reclaim};
+use super::frame::{FrameKind, HEADER, Position, frame_len, parse_reclaim};
 use super::index::{Index, Location};
+use super::record::{Catalog, Record};
 use super::segment::{FIRST_SEGMENT, Segment, segment_name, segment_number};
 use super::window::Window;
 

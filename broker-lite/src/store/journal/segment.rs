@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::super::StoreError;
 use super::disk::{Disk, DiskFile, is_full};
-use super::format::{ALIGN, MAX_PAYLOAD, frame_len};
+use super::frame::{ALIGN, MAX_PAYLOAD, frame_len};
 
 /// The largest segment: a catalog and a batch of the largest payload, and the room kept at the end.
 const MAX_SEGMENT: u64 = 2 * frame_len(MAX_PAYLOAD) as u64 + END_ROOM;

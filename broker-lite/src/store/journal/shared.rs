@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use super::super::{Batch, Done, Op, StoreError, payload_len};
-use super::format::Position;
+use super::frame::Position;
 use super::index::Index;
 
 /// How much is written at a time, in bytes: what a writer that comes late waits for at most, and about what

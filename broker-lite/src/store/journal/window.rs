@@ -3,7 +3,7 @@
 use std::io;
 
 use super::disk::DiskFile;
-use super::format::{ALIGN, FrameHeader, HEADER, MAGIC, Position};
+use super::frame::{ALIGN, FrameHeader, HEADER, MAGIC, Position};
 
 /// A stretch of a file in memory.
 pub(super) struct Window<'a> {

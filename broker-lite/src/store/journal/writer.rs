@@ -15,11 +15,12 @@ use super::super::state::check;
 use super::super::{Batch, DestinationKey, Op, StoreError, accounting_size};
 use super::Durability;
 use super::compaction::Compaction;
-use super::format::{
-    FrameKind, HEADER, MAX_PAYLOAD, Position, begin_frame, encode_op, encode_reclaim, end_frame, frame_len,
+use super::frame::{
+    FrameKind, HEADER, MAX_PAYLOAD, Position, begin_frame, encode_reclaim, end_frame, frame_len,
 };
 use super::index::{Copied, Location};
 use super::keeper::Task;
+use super::record::encode_op;
 use super::segment::{END_ROOM, Pool, SEAL_ROOM, Segment};
 use super::shared::{Shared, Stop, Waiting, Work};
 

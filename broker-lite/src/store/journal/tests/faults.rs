@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::super::super::StoreError;
+use super::super::super::suite::DEADLINE;
 use super::super::disk::{Disk, DiskFile};
 
 /// What a disk writes as a whole or not at all.
@@ -18,6 +19,41 @@ const SECTOR: usize = 512;
 #[derive(Clone, Default)]
 pub(super) struct FaultyDisk {
     inner: Arc<Mutex<Inner>>,
+    gate: Arc<Gate>,
+}
+
+/// Where syncs can be held up.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    closed: bool,
+    waiting: usize,
+}
+
+/// Lets syncs through again when it is dropped.
+pub(super) struct HeldSyncs(Arc<Gate>);
+
+impl Drop for HeldSyncs {
+    fn drop(&mut self) {
+        self.0.state.lock().closed = false;
+        self.0.changed.notify_all();
+    }
+}
+
+impl HeldSyncs {
+    /// Waits until a sync is held up.
+    pub(super) fn wait(&self) {
+        let mut state = self.0.state.lock();
+        while state.waiting == 0 {
+            let waited = self.0.changed.wait_for(&mut state, DEADLINE);
+            assert!(!waited.timed_out(), "nobody syncs");
+        }
+    }
 }
 
 #[derive(Default)]
@@ -135,6 +171,12 @@ impl FaultyDisk {
         self.inner.lock().good_syncs = Some(syncs);
     }
 
+    /// Holds up every sync from now on.
+    pub(super) fn hold_syncs(&self) -> HeldSyncs {
+        self.gate.state.lock().closed = true;
+        HeldSyncs(self.gate.clone())
+    }
+
     /// So much may be allocated, or as much as asked for.
     pub(super) fn set_space(&self, bytes: Option<u64>) {
         self.inner.lock().space = bytes;
@@ -182,6 +224,7 @@ impl FaultyDisk {
         };
         Self {
             inner: Arc::new(Mutex::new(inner)),
+            gate: Arc::default(),
         }
     }
 
@@ -203,6 +246,14 @@ impl FaultyDisk {
         edit(&mut file.data);
         file.durable = file.data.clone();
         file.changes.clear();
+    }
+
+    /// Removes a file behind the journal's back.
+    pub(super) fn erase(&self, name: &str) {
+        let mut inner = self.inner.lock();
+        inner.names.remove(name);
+        inner.durable_names.remove(name);
+        inner.name_changes.clear();
     }
 
     /// Puts a file there.
@@ -373,6 +424,15 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let gate = &self.disk.gate;
+        let mut state = gate.state.lock();
+        state.waiting += 1;
+        gate.changed.notify_all();
+        while state.closed {
+            gate.changed.wait(&mut state);
+        }
+        state.waiting -= 1;
+        drop(state);
         let mut inner = self.disk.inner.lock();
         inner.change()?;
         match &mut inner.good_syncs {

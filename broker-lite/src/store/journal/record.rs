@@ -1,4 +1,4 @@
-//! Frames and records to bytes and back. The layout is described in the [journal's documentation](super).
+//! Records and catalogs to bytes and back. The layout is described in the [journal's documentation](super).
 
 use std::sync::Arc;
 
@@ -8,151 +8,8 @@ use openwire_client::wire::{Message, ProducerId, WireError, marshal, unmarshal};
 use super::super::state::{initial_redelivered, producer_of};
 use super::super::{DestinationKey, MessageKey, Op, StoreError, accounting_size};
 
-/// Frames start at multiples of it.
-pub(super) const ALIGN: usize = 8;
-
-/// Bytes of a frame's header.
-pub(super) const HEADER: usize = 40;
-
-/// The largest payload of a frame: offsets in a segment have 32 bits, and a catalog and a seal must fit in
-/// beside it.
-pub(super) const MAX_PAYLOAD: usize = 1 << 30;
-
-/// Every frame begins with it.
-pub(super) const MAGIC: [u8; 4] = *b"OWJ1";
-
 /// The version of the layout, in each catalog.
 const VERSION: u32 = 1;
-
-/// What the CRC covers begins here.
-const CHECKED: usize = 8;
-
-/// A place in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct Position {
-    pub(super) segment: u32,
-    pub(super) offset: u32,
-}
-
-/// What a frame holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FrameKind {
-    /// The state at the begin of a segment.
-    Catalog = 1,
-    /// The records of a batch.
-    Batch = 2,
-    /// Messages copied forward.
-    Copies = 3,
-    /// The number of the oldest segment that is still needed.
-    Reclaim = 4,
-    /// Nothing: the log goes on in the next segment.
-    Seal = 5,
-    /// Nothing: the journal was closed in order.
-    Close = 6,
-}
-
-impl FrameKind {
-    fn from_byte(byte: u8) -> Option<Self> {
-        [
-            Self::Catalog,
-            Self::Batch,
-            Self::Copies,
-            Self::Reclaim,
-            Self::Seal,
-            Self::Close,
-        ]
-        .into_iter()
-        .find(|kind| *kind as u8 == byte)
-    }
-}
-
-/// The header of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FrameHeader {
-    crc: u32,
-    /// Bytes of payload.
-    pub(super) length: usize,
-    kind: u8,
-    /// The random number of the journal.
-    pub(super) journal: u64,
-    /// Where the frame stands.
-    pub(super) at: Position,
-    /// Everything before this was durable when the frame was written.
-    pub(super) synced: Position,
-}
-
-/// What a frame takes in a segment, for so much payload.
-pub(super) const fn frame_len(payload: usize) -> usize {
-    (HEADER + payload).next_multiple_of(ALIGN)
-}
-
-/// Begins a frame at the end of `out`: its payload is to be appended.
-pub(super) fn begin_frame(out: &mut BytesMut) -> usize {
-    let start = out.len();
-    out.put_bytes(0, HEADER);
-    start
-}
-
-/// Completes the frame that begins at `start` and ends at the end of `out`.
-pub(super) fn end_frame(
-    out: &mut BytesMut,
-    start: usize,
-    kind: FrameKind,
-    journal: u64,
-    at: Position,
-    synced: Position,
-) {
-    let length = out.len() - start - HEADER;
-    let mut header = &mut out[start..start + HEADER];
-    header.put_slice(&MAGIC);
-    header.put_u32_le(0);
-    header.put_u32_le(length as u32);
-    header.put_u32_le(kind as u32);
-    header.put_u64_le(journal);
-    header.put_u32_le(at.segment);
-    header.put_u32_le(at.offset);
-    header.put_u32_le(synced.segment);
-    header.put_u32_le(synced.offset);
-    let crc = crc32fast::hash(&out[start + CHECKED..]);
-    out[start + 4..start + CHECKED].copy_from_slice(&crc.to_le_bytes());
-    out.put_bytes(0, frame_len(length) - HEADER - length);
-}
-
-impl FrameHeader {
-    /// Reads a header; none if these bytes are no header.
-    pub(super) fn parse(mut bytes: &[u8]) -> Option<Self> {
-        bytes = bytes.strip_prefix(&MAGIC)?;
-        Some(Self {
-            crc: bytes.try_get_u32_le().ok()?,
-            length: bytes.try_get_u32_le().ok()? as usize,
-            kind: bytes
-                .try_get_u32_le()
-                .ok()
-                .and_then(|kind| kind.try_into().ok())?,
-            journal: bytes.try_get_u64_le().ok()?,
-            at: Position {
-                segment: bytes.try_get_u32_le().ok()?,
-                offset: bytes.try_get_u32_le().ok()?,
-            },
-            synced: Position {
-                segment: bytes.try_get_u32_le().ok()?,
-                offset: bytes.try_get_u32_le().ok()?,
-            },
-        })
-    }
-
-    /// What the frame holds; none if a newer version wrote it.
-    pub(super) fn kind(&self) -> Option<FrameKind> {
-        FrameKind::from_byte(self.kind)
-    }
-
-    /// Checks header and payload, which follow each other in `frame`.
-    pub(super) fn is_intact(&self, frame: &[u8]) -> bool {
-        frame
-            .get(CHECKED..HEADER + self.length)
-            .is_some_and(|checked| crc32fast::hash(checked) == self.crc)
-    }
-}
 
 const PUT: u8 = 1;
 const REMOVE: u8 = 2;
@@ -521,12 +378,180 @@ impl Catalog {
     }
 }
 
-/// Appends the payload of a reclaim frame.
-pub(super) fn encode_reclaim(oldest: u32, out: &mut BytesMut) {
-    out.put_u32_le(oldest);
-}
+#[cfg(test)]
+mod tests {
+    use openwire_client::wire::MessageId;
+    use proptest::prelude::*;
 
-/// Reads the payload of a reclaim frame.
-pub(super) fn parse_reclaim(mut from: &[u8]) -> Option<u32> {
-    from.try_get_u32_le().ok()
+    use super::super::frame::FrameHeader;
+    use super::*;
+
+    fn key(sequence: u64) -> MessageKey {
+        MessageKey {
+            destination: DestinationKey(7),
+            sequence,
+        }
+    }
+
+    fn message() -> Message {
+        let producer = ProducerId {
+            connection_id: Some("ID:höst-1".into()),
+            value: -2,
+            session_id: 3,
+        };
+        Message {
+            message_id: Some(MessageId {
+                producer_id: Some(producer),
+                producer_sequence_id: 11,
+                ..MessageId::default()
+            }),
+            content: Some(Bytes::from_static(b"body")),
+            redelivery_counter: 2,
+            ..Message::default()
+        }
+    }
+
+    #[test]
+    fn a_put_comes_back_and_can_be_copied() {
+        let mut out = BytesMut::from(&b"xyz"[..]);
+        let message = Arc::new(message());
+        let op = Op::Put {
+            key: key(9),
+            message: message.clone(),
+        };
+        encode_op(&op, &mut out).unwrap();
+        let record = out.split_off(3).freeze();
+        assert_eq!(record_len(&record[..RECORD_PREFIX]), Some(record.len()));
+        assert_eq!(put_key_of(&record), Some(key(9)));
+        let put = PutRecord::parse(&record).unwrap();
+        assert_eq!((put.key, put.size, put.redelivered), (key(9), 1028, 2));
+        let (producer, sequence) = put.producer.as_ref().unwrap();
+        let id = message.message_id.clone().unwrap();
+        assert_eq!(
+            (Some(producer.id()), *sequence),
+            (id.producer_id, id.producer_sequence_id)
+        );
+        assert_eq!(put.message(&record).unwrap(), message);
+
+        encode_copy(&record, 5, &mut out);
+        let copy = out.split_off(3).freeze();
+        assert_eq!(copy.len(), record.len());
+        let put = PutRecord::parse(&copy).unwrap();
+        assert_eq!((put.key, put.redelivered), (key(9), 5));
+        assert_eq!(put.message(&copy).unwrap(), message);
+        for byte in 0..record.len() {
+            let mut broken = record.to_vec();
+            broken[byte] ^= 1;
+            assert!(PutRecord::parse(&broken).is_none(), "{byte}");
+        }
+    }
+
+    #[test]
+    fn a_message_without_a_producer_has_none() {
+        let mut out = BytesMut::new();
+        encode_put(key(1), &Message::default(), &mut out).unwrap();
+        assert!(PutRecord::parse(&out).unwrap().producer.is_none());
+    }
+
+    #[test]
+    fn other_records_come_back() {
+        let name: Arc<str> = "queue://Ä".into();
+        let ops = [
+            Op::CreateDestination {
+                key: DestinationKey(1),
+                name: name.clone(),
+            },
+            Op::Remove { key: key(2) },
+            Op::Redelivered {
+                key: key(3),
+                count: 4,
+            },
+            Op::Dispatched {
+                destination: DestinationKey(5),
+                sequence: 6,
+            },
+            Op::RemoveDestination {
+                key: DestinationKey(8),
+            },
+        ];
+        let mut out = BytesMut::new();
+        ops.iter().for_each(|op| encode_op(op, &mut out).unwrap());
+        let mut at = 0;
+        let records = std::iter::from_fn(|| {
+            let (record, len) = Record::parse(out.get(at..)?)?;
+            at += len;
+            Some(record)
+        });
+        let records: Vec<_> = records.collect();
+        assert!(matches!(
+            records[..],
+            [
+                Record::CreateDestination {
+                    key: DestinationKey(1),
+                    name: "queue://Ä"
+                },
+                Record::Remove {
+                    key: MessageKey { sequence: 2, .. }
+                },
+                Record::Redelivered {
+                    key: MessageKey { sequence: 3, .. },
+                    count: 4
+                },
+                Record::Dispatched {
+                    destination: DestinationKey(5),
+                    sequence: 6
+                },
+                Record::RemoveDestination {
+                    key: DestinationKey(8)
+                },
+            ]
+        ));
+        assert_eq!(at, out.len());
+    }
+
+    #[test]
+    fn a_catalog_comes_back() {
+        let catalog = Catalog {
+            oldest: 1,
+            next_sequence: 2,
+            next_destination: 3,
+            destinations: vec![
+                (DestinationKey(1), "queue://a".into(), 9),
+                (DestinationKey(2), "".into(), 0),
+            ],
+            producers: vec![(
+                ProducerId {
+                    connection_id: Some("c".into()),
+                    value: 1,
+                    session_id: 2,
+                },
+                3,
+            )],
+        };
+        let mut out = BytesMut::new();
+        catalog.encode(&mut out);
+        assert_eq!(Catalog::parse(&out), Ok(catalog));
+        for len in 0..out.len() {
+            assert!(Catalog::parse(&out[..len]).is_err());
+        }
+        out[0] += 1;
+        assert!(Catalog::parse(&out).unwrap_err().contains("version"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(first in 0u8..8, mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Some(begin) = bytes.first_mut() {
+                *begin = first;
+            }
+            if let Some(header) = FrameHeader::parse(&bytes) {
+                header.is_intact(&bytes);
+            }
+            record_len(&bytes);
+            put_key_of(&bytes);
+            Record::parse(&bytes);
+            PutRecord::parse(&bytes);
+            prop_assert!(Catalog::parse(&bytes).is_err() || bytes.len() >= 28);
+        }
+    }
 }
