@@ -4,6 +4,7 @@
 //! When the log is more than twice as long as what is needed of it, the oldest segment is walked through
 //! and what is still there is written again, at the end of the log. That costs at most about one byte
 //! written for each byte freed, and leaves a log of at most about twice what is stored, and a few segments.
+//! It comes to an end because copies lie close together: no more than an eighth of a segment is catalog.
 
 use std::sync::Arc;
 
@@ -34,8 +35,6 @@ const READ_AHEAD: usize = 1024 * 1024;
 #[derive(Default)]
 pub(super) struct Compaction {
     segment_size: u64,
-    /// The newest segment with a batch. Those after it hold copies only: moving them again gains nothing.
-    last_batch: u32,
     walk: Option<Walk>,
     /// There was no room for copies.
     stalled: bool,
@@ -55,17 +54,11 @@ struct Walk {
 }
 
 impl Compaction {
-    pub(super) fn new(segment_size: u64, last_batch: u32) -> Self {
+    pub(super) fn new(segment_size: u64) -> Self {
         Self {
             segment_size,
-            last_batch,
             ..Self::default()
         }
-    }
-
-    /// A batch went into this segment.
-    pub(super) fn batch_in(&mut self, segment: u32) {
-        self.last_batch = segment;
     }
 
     /// Something may have become free since there was no room for copies.
@@ -81,12 +74,7 @@ impl Compaction {
     /// True if the oldest segment is to be moved on.
     pub(super) fn is_due(&self, index: &Index) -> bool {
         let allowed = ALLOWED_FACTOR * index.live() + ALLOWED_SEGMENTS * self.segment_size;
-        !self.stalled
-            && !self.broken
-            && index.used() > allowed
-            && index
-                .oldest()
-                .is_some_and(|(oldest, _)| oldest.number <= self.last_batch)
+        !self.stalled && !self.broken && index.used() > allowed && index.oldest().is_some()
     }
 
     /// Moves on some of what the oldest segment still holds.

@@ -290,7 +290,7 @@ impl Journal {
             options.durability,
             journal,
             (active, at),
-            Compaction::new(segment_size, end.segment),
+            Compaction::new(segment_size),
         );
         // The writer last: should one not start, those before it end by themselves.
         let keeper = {

@@ -238,10 +238,8 @@ impl Shared {
     /// Waits until the backlog is within its limit, or nothing is accepted any more.
     pub(super) async fn wait_room(&self) {
         loop {
+            // Made before looking: it is told of what happens from here on, polled or not.
             let room = self.room.notified();
-            tokio::pin!(room);
-            // Listening has to begin before looking, or the call between the two is missed.
-            room.as_mut().enable();
             if self.has_room() {
                 return;
             }

@@ -254,7 +254,6 @@ impl Writer {
             };
         }
         self.pending.push(Pending::Batch(batch));
-        self.compaction.batch_in(at.segment);
         Ok(())
     }
 

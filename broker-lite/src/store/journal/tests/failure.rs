@@ -84,7 +84,7 @@ fn a_failed_sync_stops_the_journal() {
     let disk = FaultyDisk::default();
     let (journal, _) = open(&disk);
     store(&journal, vec![create(1), put(1, 1, 10)]);
-    disk.fail_syncs_after(0);
+    disk.fail_sync_after(0);
     let held = disk.hold_syncs();
     let during = append(&journal, vec![put(1, 2, 10)]);
     held.wait();
@@ -92,8 +92,7 @@ fn a_failed_sync_stops_the_journal() {
     drop(held);
     assert!(matches!(wait(during), Err(StoreError::Poisoned(_))));
     assert!(matches!(wait(waiting), Err(StoreError::Poisoned(_))));
-    // Whatever the disk does then.
-    disk.fail_syncs_after(1_000);
+    // Although the disk does as if nothing had been.
     let later = append(&journal, vec![put(1, 4, 10)]);
     assert!(matches!(wait(later), Err(StoreError::Poisoned(_))));
     assert!(matches!(
@@ -128,11 +127,37 @@ fn a_sync_that_fails_in_the_background_stops_the_journal() {
         ..small()
     };
     let (journal, _) = open_with(&disk, options).unwrap();
-    disk.fail_syncs_after(0);
+    disk.fail_sync_after(0);
     store(&journal, vec![create(1)]);
     until("the journal has stopped", || {
         matches!(wait(append(&journal, Vec::new())), Err(StoreError::Poisoned(_)))
     });
+}
+
+#[test]
+fn no_segment_goes_before_it_is_durable_that_it_may() {
+    for seed in 0..100 {
+        let disk = FaultyDisk::default();
+        let options = JournalOptions {
+            durability: Durability::Os,
+            ..small()
+        };
+        let (journal, _) = open_with(&disk, options).unwrap();
+        disk.fail_sync_after(seed % 5);
+        let mut sequence = 0;
+        wait(append(&journal, vec![create(1)])).unwrap();
+        let failed = loop {
+            sequence += 1;
+            if let Err(error) = wait(append(&journal, vec![put(1, sequence, 2_000)])) {
+                break error;
+            }
+            let _ = wait(append(&journal, vec![remove(1, sequence)]));
+        };
+        assert!(matches!(failed, StoreError::Poisoned(_)));
+        drop(journal);
+        let after = disk.crash(Crash::Prefix, seed);
+        open(&after);
+    }
 }
 
 #[test]

@@ -67,7 +67,7 @@ struct Inner {
     locked: bool,
     /// So many more changes succeed.
     lifetime: Option<u64>,
-    /// So many more syncs succeed.
+    /// So many more syncs succeed before one does not.
     good_syncs: Option<u64>,
     /// So many bytes can be allocated.
     space: Option<u64>,
@@ -80,7 +80,7 @@ enum NameChange {
     Remove(String),
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct FileData {
     data: Vec<u8>,
     durable: Vec<u8>,
@@ -166,8 +166,9 @@ impl FaultyDisk {
         self.inner.lock().lifetime == Some(0)
     }
 
-    /// After so many more syncs each fails.
-    pub(super) fn fail_syncs_after(&self, syncs: u64) {
+    /// After so many more syncs one fails. As on Linux what it should have made durable never is, and the
+    /// next sync says nothing of it.
+    pub(super) fn fail_sync_after(&self, syncs: u64) {
         self.inner.lock().good_syncs = Some(syncs);
     }
 
@@ -186,14 +187,38 @@ impl FaultyDisk {
         self.inner.lock().allocated()
     }
 
-    /// What the machine finds after a crash.
+    /// What is found after a crash.
     pub(super) fn crash(&self, crash: Crash, seed: u64) -> Self {
+        let inner = match crash {
+            Crash::Process => self.killed(),
+            _ => self.powerless(crash, seed),
+        };
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            gate: Arc::default(),
+        }
+    }
+
+    /// Everything is there, and as little durable as before.
+    fn killed(&self) -> Inner {
+        let inner = self.inner.lock();
+        Inner {
+            files: inner.files.clone(),
+            names: inner.names.clone(),
+            durable_names: inner.durable_names.clone(),
+            name_changes: inner.name_changes.clone(),
+            next_file: inner.next_file,
+            space: inner.space,
+            ..Inner::default()
+        }
+    }
+
+    fn powerless(&self, crash: Crash, seed: u64) -> Inner {
         let mut random = SmallRng::seed_from_u64(seed);
         let inner = self.inner.lock();
         let mut names = inner.durable_names.clone();
         let kept = match crash {
-            Crash::Process => inner.name_changes.len(),
-            Crash::Nothing => 0,
+            Crash::Process | Crash::Nothing => 0,
             Crash::Prefix | Crash::Sectors => random.random_range(0..=inner.name_changes.len()),
         };
         for change in &inner.name_changes[..kept] {
@@ -214,17 +239,13 @@ impl FaultyDisk {
                 },
             );
         }
-        let inner = Inner {
+        Inner {
             files,
             durable_names: names.clone(),
             names,
             next_file: inner.next_file,
             space: inner.space,
             ..Inner::default()
-        };
-        Self {
-            inner: Arc::new(Mutex::new(inner)),
-            gate: Arc::default(),
         }
     }
 
@@ -282,16 +303,12 @@ impl FaultyDisk {
 /// Applies what survives of these changes.
 fn survive(data: &mut Vec<u8>, changes: &[Change], crash: Crash, random: &mut SmallRng) {
     let kept = match crash {
-        Crash::Process | Crash::Sectors => changes.len(),
-        Crash::Nothing => 0,
+        Crash::Sectors => changes.len(),
+        Crash::Process | Crash::Nothing => 0,
         Crash::Prefix => random.random_range(0..=changes.len()),
     };
     for (index, change) in changes[..kept].iter().enumerate() {
-        let torn = match crash {
-            Crash::Sectors => true,
-            Crash::Prefix => index + 1 == kept,
-            Crash::Process | Crash::Nothing => false,
-        };
+        let torn = crash == Crash::Sectors || index + 1 == kept;
         let Change::Write(offset, bytes) = change else {
             if !torn || random.random() {
                 change.apply(data);
@@ -435,12 +452,20 @@ impl DiskFile for FaultyFile {
         drop(state);
         let mut inner = self.disk.inner.lock();
         inner.change()?;
+        let mut failed = false;
         match &mut inner.good_syncs {
-            Some(0) => return Err(io::Error::other("the disk is broken")),
+            Some(0) => failed = true,
             Some(left) => *left -= 1,
             None => {}
         }
+        if failed {
+            inner.good_syncs = None;
+        }
         let file = inner.files.get_mut(&self.number).unwrap();
+        if failed {
+            file.changes.clear();
+            return Err(io::Error::other("the disk is broken"));
+        }
         for change in std::mem::take(&mut file.changes) {
             change.apply(&mut file.durable);
         }
