@@ -10,7 +10,7 @@ use crate::wire::{
 type Answer = oneshot::Receiver<Result<Command, Error>>;
 
 fn lasting() -> Traffic {
-    Traffic::new(Some(Tracker::new(Box::new(ConnectionInfo::default()), true)), 0)
+    Traffic::new(Some(Tracker::new(Box::default(), true)), 0)
 }
 
 fn item(id: i32, command: impl Into<Command>, guard: Guard) -> Item {
