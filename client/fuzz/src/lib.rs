@@ -121,14 +121,18 @@ pub fn mutf8(data: &[u8]) {
     assert_eq!(decode_mutf8(&encoded).expect("our own text"), text);
 }
 
-/// A URI that was understood is understood again from its own text.
+/// A URI that was understood is understood again from its own text, unless that hides a password, or what
+/// stands where one could.
 pub fn uri(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    if let Ok(uri) = ClientUri::parse(text) {
-        let text = uri.to_string();
-        let again = ClientUri::parse(&text).expect("its own text");
-        assert_eq!(again.to_string(), text);
+    let Ok(uri) = ClientUri::parse(text) else {
+        return;
+    };
+    let text = uri.to_string();
+    match ClientUri::parse(&text) {
+        Ok(again) => assert_eq!(again.to_string(), text),
+        Err(error) => assert!(text.contains("***"), "{error}"),
     }
 }
