@@ -138,7 +138,7 @@ async fn unanswered_sends_go_out_again_under_their_old_ids() {
     drop(receipts.remove(3));
     let mut sent = Vec::new();
     for _ in 0..4 {
-        sent.push(far.serve_until(|command| message(command)).await);
+        sent.push(far.serve_until(message).await);
     }
     far.respond(sent[1].command_id).await;
     let first = receipts.remove(0);
@@ -246,7 +246,7 @@ async fn requests_keep_their_deadline_over_a_break() {
         .await
         .unwrap();
     let (sent, _silent) = tokio::join!(soon("sending", producer.send("1")), async {
-        far.serve_until(|command| message(command)).await;
+        far.serve_until(message).await;
         drop(far);
         let mut far = peer.negotiated().await;
         let _ = far.expect().await;
@@ -372,7 +372,7 @@ async fn failover_that_may_not_go_on_ends_with_the_cause() {
         .await
         .unwrap();
     let (sent, ()) = tokio::join!(soon("sending", producer.send("1")), async {
-        far.serve_until(|command| message(command)).await;
+        far.serve_until(message).await;
         drop((far, peer));
     });
     assert!(sent.unwrap_err().is_io());

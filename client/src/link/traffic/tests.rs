@@ -3,8 +3,8 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::wire::{
-    ConnectionInfo, ConsumerId, ConsumerInfo, ExceptionResponse, LocalTransactionId, Message, MessageAck,
-    MessageId, ProducerInfo, Throwable,
+    ConsumerId, ConsumerInfo, ExceptionResponse, LocalTransactionId, Message, MessageAck, MessageId,
+    ProducerInfo, Throwable,
 };
 
 type Answer = oneshot::Receiver<Result<Command, Error>>;
