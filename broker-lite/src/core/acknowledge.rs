@@ -33,17 +33,10 @@ impl Core {
             Source::Topics(_) => self.acknowledge_topic(from, key, ack, transaction),
             Source::Queue(queue) => self.acknowledge_queue(from, key, queue, ack, transaction, turn)?,
         }
-        let stored = turn.effects.has_store();
+        let outcome = turn.confirm(reply);
         self.serve(key, turn);
         self.resume_producers(turn);
-        match reply {
-            // The client is told only what a restart would remember.
-            Some(reply) if stored => {
-                turn.effects.store([], Some(reply));
-                Ok(Outcome::Answered)
-            }
-            _ => Ok(Outcome::Done),
-        }
+        Ok(outcome)
     }
 
     /// Nobody keeps a topic's messages for a subscriber: only its window counts.

@@ -137,6 +137,18 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// Answers a command. If the turn stores something, the answer waits for that: a client is told only what
+    /// a restart would remember.
+    fn confirm(&mut self, reply: Option<Then>) -> Outcome {
+        match reply {
+            Some(reply) if self.effects.has_store() => {
+                self.effects.store([], Some(reply));
+                Outcome::Answered
+            }
+            _ => Outcome::Done,
+        }
+    }
+
     fn send(&mut self, to: ConnectionKey, command: impl Into<Command>) {
         self.effects.push(Effect::Send {
             to,

@@ -56,8 +56,8 @@ impl Core {
             None => {
                 let duplicate = self.is_duplicate(from, &message);
                 if duplicate {
-                    self.stats.duplicates += 1;
-                    self.confirm_duplicate(reply, turn)
+                    self.pass_over_duplicate(turn);
+                    turn.confirm(reply)
                 } else {
                     Arc::make_mut(&mut message).response_required = false;
                     self.publish(target, message, reply, turn)
@@ -86,13 +86,10 @@ impl Core {
     }
 
     /// The first copy may still be on its way into the store: the answer waits for what is before it.
-    fn confirm_duplicate(&self, reply: Option<Then>, turn: &mut Turn<'_>) -> Outcome {
-        match reply {
-            Some(reply) if self.config.stored => {
-                turn.effects.store([], Some(reply));
-                Outcome::Answered
-            }
-            _ => Outcome::Done,
+    pub(super) fn pass_over_duplicate(&mut self, turn: &mut Turn<'_>) {
+        self.stats.duplicates += 1;
+        if self.config.stored {
+            turn.effects.store([], None);
         }
     }
 

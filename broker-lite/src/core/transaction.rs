@@ -120,7 +120,7 @@ impl Core {
         for message in transaction.sends {
             self.memory_used -= accounting_size(&message) as usize;
             if self.is_duplicate(from, &message) {
-                self.stats.duplicates += 1;
+                self.pass_over_duplicate(turn);
                 continue;
             }
             let target = match &message.destination {
@@ -135,18 +135,12 @@ impl Core {
                 Err(_) => self.stats.discarded += 1,
             }
         }
-        let stored = turn.effects.has_store();
+        let outcome = turn.confirm(reply);
         for key in served {
             self.serve(key, turn);
         }
         self.resume_producers(turn);
-        match reply {
-            Some(reply) if stored => {
-                turn.effects.store([], Some(reply));
-                Ok(Outcome::Answered)
-            }
-            _ => Ok(Outcome::Done),
-        }
+        Ok(outcome)
     }
 
     fn commit_acknowledged(
