@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::connection::advisories::consumer_info;
 use crate::connection::ids::{CLIENT_IDS, CONNECTION_IDS};
 use crate::connection::{Connection, ConnectionInner, Hub, Numbers};
 use crate::error::{Error, ErrorKind, Result};
-use crate::link::{Config, Link};
+use crate::link::{Config, Guard, Link};
 use crate::options::{ConnectionOptions, Password};
 use crate::transport::TlsOptions;
 use crate::uri::{ClientUri, DEFAULT_BROKER_URL, Endpoint, FailoverOptions, TransportUri};
@@ -181,6 +182,10 @@ impl ConnectionFactory {
                     format!("no broker accepted the connection within {limit:?}"),
                 )
             })??,
+        }
+        if options.watch_topic_advisories {
+            // Not waited for: a broker that keeps its advisories to itself is as good as any other.
+            link.post_request(Box::new(consumer_info(&id)), Guard::Always)?;
         }
         Ok(Connection::new(ConnectionInner {
             link,

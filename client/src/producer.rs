@@ -183,6 +183,7 @@ impl Producer {
     ///
     /// * what the broker answers, for instance [`is_security`](Error::is_security) or
     ///   [`is_resource_allocation`](Error::is_resource_allocation);
+    /// * [`is_invalid_destination`](Error::is_invalid_destination): the temporary destination is deleted;
     /// * [`is_timeout`](Error::is_timeout): no answer in time. The broker may have the message or not;
     /// * [`is_rolled_back`](Error::is_rolled_back): the transaction is gone, roll back and do its work again;
     /// * [`is_closed`](Error::is_closed) and [`is_io`](Error::is_io): there is no connection any more. A message that was
@@ -385,6 +386,12 @@ impl Producer {
     ) -> Result<(wire::Message, Guard)> {
         check_priority(options.priority)?;
         let connection = &self.session.connection;
+        if connection.hub.is_deleted(destination) {
+            return Err(Error::new(
+                ErrorKind::InvalidDestination,
+                format!("{destination} does not exist any more"),
+            ));
+        }
         let mut wire = message.into_wire(Marshalling {
             compress: connection.options.use_compression,
             nested_maps_and_lists: connection.options.nested_map_and_list_enabled,

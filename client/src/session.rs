@@ -215,9 +215,11 @@ impl Session {
             id,
             destination.clone(),
             rules,
-            connection.link.connection(),
+            connection.hub.suspects.clone(),
         ));
-        connection.hub.add_consumer(mailbox.clone());
+        connection
+            .hub
+            .add_consumer(mailbox.clone(), || connection.link.connection());
         inner.consumers.lock().push(mailbox.clone());
         // From here on dropping it takes leave of the broker, also if the answer is not waited for.
         let consumer = ConsumerInner {
@@ -408,8 +410,9 @@ impl SessionInner {
             },
             check_expiry: options.consumer_expiry_check_enabled,
             redelivery: options.redelivery_policy.clone(),
+            // No more acknowledgements than the prefetch can be on their way.
             remember: if lasting && options.check_for_duplicates && destination.is_queue() {
-                options.audit_depth as usize
+                prefetch_size.max(options.audit_depth as usize)
             } else {
                 0
             },

@@ -7,23 +7,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 
+use super::advisories::{Advisories, IMPLICIT_SESSION};
 use super::metadata::ConnectionMetadata;
 use super::stats::Counters;
-use crate::consumer::Mailbox;
+use crate::consumer::{Mailbox, Suspects};
 use crate::error::{Error, Result};
 use crate::events::{Event, Publisher};
 use crate::link::Upper;
 use crate::producer::Window;
 use crate::transaction::Transactions;
 use crate::wire::{
-    BrokerInfo, ConsumerControl, ConsumerId, Destination, EntityId, MessageDispatch, ProducerAck, ProducerId,
-    WireFormat,
+    BrokerInfo, ConsumerControl, ConsumerId, Destination, EntityId, MessageAck, MessageDispatch, ProducerAck,
+    ProducerId, WireFormat,
 };
 
 /// Consumers and producers by the numbers of their session and their own: the rest of their ids is the same for all.
 type Key = (i64, i64);
 
-/// The order of locks: one of these, then a consumer's own, then its session's transactions, then the outbox.
+/// The order of locks: one of these, then a consumer's own, then its session's transactions, the suspects or the
+/// outbox.
 #[derive(Debug)]
 pub(crate) struct Hub {
     consumers: RwLock<FxHashMap<Key, Arc<Mailbox>>>,
@@ -31,6 +33,8 @@ pub(crate) struct Hub {
     transactions: Mutex<FxHashMap<i64, Arc<Mutex<Transactions>>>>,
     /// `start` was called and `stop` was not.
     started: AtomicBool,
+    advisories: Advisories,
+    pub(crate) suspects: Arc<Suspects>,
     pub(crate) publisher: Publisher,
     pub(crate) counters: Counters,
     metadata: Mutex<ConnectionMetadata>,
@@ -45,6 +49,8 @@ impl Hub {
             windows: RwLock::default(),
             transactions: Mutex::default(),
             started: AtomicBool::new(false),
+            advisories: Advisories::default(),
+            suspects: Arc::default(),
             publisher: Publisher::new(),
             counters: Counters::default(),
             metadata: Mutex::default(),
@@ -69,14 +75,21 @@ impl Hub {
             .for_each(|consumer| consumer.set_started(started));
     }
 
-    pub(crate) fn add_consumer(&self, consumer: Arc<Mailbox>) {
+    /// `connection` gives the number of the physical connection.
+    pub(crate) fn add_consumer(&self, consumer: Arc<Mailbox>, connection: impl FnOnce() -> u64) {
+        // Under the lock: what changes from here on is told to the consumer.
         let mut consumers = self.consumers.write();
-        consumer.set_started(self.started.load(Ordering::Acquire));
+        consumer.begin(connection(), self.started.load(Ordering::Acquire));
         consumers.insert(consumer_key(consumer.id()), consumer);
     }
 
     pub(crate) fn remove_consumer(&self, id: &ConsumerId) {
         self.consumers.write().remove(&consumer_key(id));
+    }
+
+    /// The broker has said that the temporary destination is deleted.
+    pub(crate) fn is_deleted(&self, destination: &Destination) -> bool {
+        destination.is_temporary() && self.advisories.is_deleted(destination)
     }
 
     pub(crate) fn consumes_from(&self, destination: &Destination) -> bool {
@@ -124,17 +137,20 @@ fn producer_key(id: &ProducerId) -> Key {
 }
 
 impl Upper for Hub {
-    fn dispatch(&self, dispatch: MessageDispatch) -> Result<()> {
+    fn dispatch(&self, dispatch: MessageDispatch) -> Result<Option<MessageAck>> {
         let Some(id) = &dispatch.consumer_id else {
-            return Ok(());
+            return Ok(None);
         };
+        if id.session_id == IMPLICIT_SESSION {
+            return Ok(self.advisories.learn(dispatch));
+        }
         // A message for a consumer that was just closed goes back to its queue by itself.
         let consumers = self.consumers.read();
-        let Some(consumer) = consumers.get(&consumer_key(id)) else {
-            return Ok(());
-        };
-        self.counters.dispatched.add(1);
-        consumer.dispatch(dispatch)
+        if let Some(consumer) = consumers.get(&consumer_key(id)) {
+            self.counters.dispatched.add(1);
+            consumer.dispatch(dispatch)?;
+        }
+        Ok(None)
     }
 
     fn producer_ack(&self, ack: &ProducerAck) {
@@ -195,6 +211,7 @@ impl Upper for Hub {
     fn interrupted(&self, connection: u64) {
         // First the consumers: from then on nothing of the old connection is delivered, and every transaction that
         // something was delivered in says so.
+        self.suspects.clear();
         for consumer in self.all_consumers() {
             consumer.interrupted(connection);
         }
@@ -204,6 +221,7 @@ impl Upper for Hub {
         for window in self.all_windows() {
             window.reset();
         }
+        self.advisories.interrupted();
     }
 
     fn closed(&self, cause: &Error) {

@@ -1,5 +1,6 @@
 //! JMS `Connection`.
 
+pub(crate) mod advisories;
 mod hub;
 pub(crate) mod ids;
 mod metadata;

@@ -5,9 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashSet;
-
 use super::ack::Acker;
+use super::suspects::{MessageKey, Suspects};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::RedeliveryPolicy;
 use crate::session::AcknowledgeMode;
@@ -57,8 +56,7 @@ impl Delivery {
         self.message.expiration > 0 && millis > self.message.expiration
     }
 
-    fn key(&self) -> Option<(MessageId, Destination)> {
-        // Copies of one message in several destinations have the same id.
+    fn key(&self) -> Option<MessageKey> {
         Some((self.id()?.clone(), self.destination()?.clone()))
     }
 }
@@ -118,14 +116,13 @@ pub(crate) struct Inbox {
     paused_until: Option<Instant>,
     redelivery_delay: Option<Duration>,
     /// Acknowledged last, oldest first.
-    recent: VecDeque<(MessageId, Destination)>,
-    /// Acknowledged before the connection broke: the broker may not know it.
-    suspects: FxHashSet<(MessageId, Destination)>,
+    recent: VecDeque<MessageKey>,
+    suspects: Arc<Suspects>,
     pub(crate) noted: Noted,
 }
 
 impl Inbox {
-    pub(crate) fn new(id: ConsumerId, rules: Rules) -> Self {
+    pub(crate) fn new(id: ConsumerId, rules: Rules, suspects: Arc<Suspects>) -> Self {
         Self {
             id,
             prefetch: rules.prefetch.into(),
@@ -139,7 +136,7 @@ impl Inbox {
             paused_until: None,
             redelivery_delay: None,
             recent: VecDeque::new(),
-            suspects: FxHashSet::default(),
+            suspects,
             noted: Noted::default(),
         }
     }
@@ -230,10 +227,7 @@ impl Inbox {
             self.noted.expired += 1;
             return true;
         }
-        if !self.suspects.is_empty()
-            && let Some(key) = delivery.key()
-            && self.suspects.remove(&key)
-        {
+        if self.suspects.remove(|| delivery.key()) {
             acks.push(acker.one(MessageAck::STANDARD, delivery));
             self.noted.duplicates += 1;
             return true;
@@ -322,7 +316,7 @@ impl Inbox {
         {
             // The connection broke meanwhile: the broker sends it once more.
             let key = (id.clone(), destination.clone());
-            self.suspects.insert(key.clone());
+            self.suspects.add([key.clone()]);
             self.remember_key(Some(key));
         }
     }
@@ -475,7 +469,7 @@ impl Inbox {
         self.unreported = 0;
         self.paused_until = None;
         self.last_delivered = crate::wire::RemoveInfo::NOTHING_DELIVERED;
-        self.suspects = self.recent.iter().cloned().collect();
+        self.suspects.add(self.recent.iter().cloned());
     }
 
     fn remember(&mut self, delivery: &Delivery) {
@@ -484,7 +478,7 @@ impl Inbox {
         }
     }
 
-    fn remember_key(&mut self, key: Option<(MessageId, Destination)>) {
+    fn remember_key(&mut self, key: Option<MessageKey>) {
         if self.recent.len() >= self.rules.remember {
             self.recent.pop_front();
         }

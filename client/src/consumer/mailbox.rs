@@ -7,6 +7,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::inbox::{Delivery, Inbox, Next, Rules};
+use super::suspects::Suspects;
 use crate::connection::ids::now_millis;
 use crate::connection::stats::Counters;
 use crate::error::{Error, Result};
@@ -80,15 +81,20 @@ pub(crate) struct Settled {
 }
 
 impl Mailbox {
-    pub(crate) fn new(id: ConsumerId, destination: Destination, rules: Rules, connection: u64) -> Self {
+    pub(crate) fn new(
+        id: ConsumerId,
+        destination: Destination,
+        rules: Rules,
+        suspects: Arc<Suspects>,
+    ) -> Self {
         Self {
             id: id.clone(),
             destination,
             mode: rules.mode,
             pull: rules.prefetch == 0,
             state: Mutex::new(State {
-                inbox: Inbox::new(id, rules),
-                connection,
+                inbox: Inbox::new(id, rules, suspects),
+                connection: 0,
                 started: false,
                 ended: None,
                 pulling: false,
@@ -125,6 +131,13 @@ impl Mailbox {
         drop(state);
         self.changed.notify_one();
         Ok(())
+    }
+
+    /// It is known to the link from now on, on this physical connection.
+    pub(crate) fn begin(&self, connection: u64, started: bool) {
+        let mut state = self.state.lock();
+        state.connection = connection;
+        state.started = started;
     }
 
     pub(crate) fn set_started(&self, started: bool) {

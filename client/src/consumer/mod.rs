@@ -5,6 +5,7 @@ mod inbox;
 mod listener;
 mod mailbox;
 mod options;
+mod suspects;
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -20,6 +21,7 @@ pub(crate) use inbox::Rules;
 pub use listener::Listener;
 pub(crate) use mailbox::{Found, Mailbox, Out, Settled, Taken};
 pub use options::ConsumerOptions;
+pub(crate) use suspects::Suspects;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::{Guard, Receipt};

@@ -32,15 +32,15 @@ use supervisor::Supervisor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::wire::{
-    BrokerInfo, Command, ConnectionId, ConsumerControl, EntityId, Message, MessageDispatch, ProducerAck,
-    RemoveInfo, WireFormat,
+    BrokerInfo, Command, ConnectionId, ConsumerControl, EntityId, Message, MessageAck, MessageDispatch,
+    ProducerAck, RemoveInfo, WireFormat,
 };
 
 /// The layer above, which the link tells what comes. All calls are made by the one task of the link, in order, and
 /// must not block.
 pub(crate) trait Upper: Send + Sync + 'static {
-    /// A message for a consumer.
-    fn dispatch(&self, dispatch: MessageDispatch) -> Result<()>;
+    /// A message for a consumer. What comes back is sent.
+    fn dispatch(&self, dispatch: MessageDispatch) -> Result<Option<MessageAck>>;
     /// Room in the window of a producer.
     fn producer_ack(&self, ack: &ProducerAck);
     /// The broker changes or closes a consumer.

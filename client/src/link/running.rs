@@ -210,7 +210,11 @@ impl Running {
             return Ok(self.answered(id, command, traffic, upper));
         }
         match command {
-            Command::MessageDispatch(dispatch) => upper.dispatch(dispatch)?,
+            Command::MessageDispatch(dispatch) => {
+                if let Some(ack) = upper.dispatch(dispatch)? {
+                    self.encode(&Command::from(Box::new(ack)))?;
+                }
+            }
             Command::ProducerAck(ack) => upper.producer_ack(&ack),
             Command::KeepAliveInfo(info) if info.response_required => {
                 let answer = KeepAliveInfo {

@@ -175,8 +175,22 @@ async fn requests_are_answered_over_a_temporary_queue() {
     answers.delete().await.unwrap();
     let to_nobody = foreign.create_producer(&answers).await.unwrap_err();
     assert!(to_nobody.is_invalid_destination(), "{to_nobody}");
+    // Whoever answers late hears of it, although nothing is waited for.
+    let mut late = foreign.create_anonymous_producer().await.unwrap();
+    late.set_delivery_mode(DeliveryMode::NonPersistent);
+    let refused = soon("the news", async {
+        loop {
+            if let Err(error) = late.send_to(&answers, "late").await {
+                break error;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(refused.is_invalid_destination(), "{refused}");
     close(&client).await;
-    close(&server).await;
+    // The broker may have had something to say about what came before the news.
+    soon("closing", server.close()).await.unwrap();
 }
 
 #[tokio::test]

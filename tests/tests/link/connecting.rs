@@ -320,3 +320,33 @@ async fn a_broker_that_accepts_and_closes_is_not_hammered() {
         begun.elapsed()
     );
 }
+
+#[tokio::test]
+async fn advisories_are_watched_unless_the_uri_says_no() {
+    let peer = ScriptedPeer::bind().await;
+    let factory = ConnectionFactory::new(&failover(&[&peer], "")).unwrap();
+    let (connection, (mut far, _)) = tokio::join!(factory.create_connection(), peer.accepted());
+    let connection = connection.unwrap();
+    let mut events = connection.events();
+    let topic = "topic://ActiveMQ.Advisory.TempQueue,ActiveMQ.Advisory.TempTopic";
+    let info = far.serve_until(consumer_info).await;
+    assert_eq!(
+        info.destination.as_ref().map(ToString::to_string).as_deref(),
+        Some(topic)
+    );
+    assert_eq!(
+        info.consumer_id.as_ref().map(|id| (id.session_id, id.value)),
+        Some((-1, 1))
+    );
+    // A new broker is told as well.
+    drop(far);
+    let (mut far, _) = peer.accepted().await;
+    resumed(&mut events).await;
+    assert_eq!(far.serve_until(consumer_info).await.consumer_id, info.consumer_id);
+    // One that keeps its advisories to itself is as good as any other.
+    far.refuse(info.command_id, "java.lang.SecurityException").await;
+    let auto = session(&connection, AcknowledgeMode::Auto).await;
+    served(&mut far, auto.create_producer(&Destination::queue("q")))
+        .await
+        .unwrap();
+}

@@ -21,6 +21,7 @@ fn rules(mode: AcknowledgeMode) -> Rules {
 /// An inbox with its acknowledgements as `(type, first, last, count, in a transaction)`.
 struct Fixture {
     inbox: Inbox,
+    suspects: Arc<Suspects>,
     acks: Vec<MessageAck>,
     now: Instant,
     transaction: Option<TransactionId>,
@@ -30,9 +31,11 @@ type Ack = (i8, i64, i64, i32, bool);
 
 fn fixture(rules: Rules) -> Fixture {
     let transacted = rules.mode == AcknowledgeMode::Transacted;
+    let suspects = Arc::<Suspects>::default();
     let transaction = || TransactionId::Local(LocalTransactionId::default());
     Fixture {
-        inbox: Inbox::new(ConsumerId::default(), rules),
+        inbox: Inbox::new(ConsumerId::default(), rules, suspects.clone()),
+        suspects,
         acks: Vec::new(),
         now: Instant::now(),
         transaction: transacted.then(transaction),
@@ -63,6 +66,11 @@ fn dispatch(number: i64) -> MessageDispatch {
 }
 
 impl Fixture {
+    fn interrupted(&mut self) {
+        self.suspects.clear();
+        self.inbox.interrupted();
+    }
+
     fn arrive(&mut self, numbers: std::ops::RangeInclusive<i64>) {
         for number in numbers {
             assert!(self.inbox.dispatch(dispatch(number)).unwrap());
@@ -335,7 +343,7 @@ fn a_break_drops_everything_and_remembers_what_was_acknowledged() {
     f.arrive(1..=8);
     f.deliver(6);
     f.acks();
-    f.inbox.interrupted();
+    f.interrupted();
     assert!(f.inbox.is_empty());
     assert_eq!(f.inbox.last_delivered(), RemoveInfo::NOTHING_DELIVERED);
     // It remembers the last four: what is older was acknowledged long enough ago.
@@ -351,11 +359,28 @@ fn the_same_message_from_another_destination_is_not_a_duplicate() {
     let mut f = fixture(rules(AcknowledgeMode::Auto));
     f.arrive(1..=1);
     f.deliver(1);
-    f.inbox.interrupted();
+    f.interrupted();
     let mut copy = dispatch(1);
     copy.destination = Some(Destination::queue("other"));
     f.inbox.dispatch(copy).unwrap();
     assert_eq!(f.deliver(1), once(1..=1));
+}
+
+#[test]
+fn another_consumer_of_the_connection_recognises_it_too() {
+    let mut f = fixture(rules(AcknowledgeMode::Auto));
+    f.arrive(1..=1);
+    f.deliver(1);
+    f.interrupted();
+    let mut other = fixture(rules(AcknowledgeMode::Client));
+    other.inbox = Inbox::new(
+        ConsumerId::default(),
+        rules(AcknowledgeMode::Client),
+        f.suspects.clone(),
+    );
+    other.arrive(1..=2);
+    assert_eq!(other.deliver(2), once(2..=2));
+    assert_eq!(other.acks(), [(MessageAck::STANDARD, 1, 1, 1, false)]);
 }
 
 #[test]
@@ -372,7 +397,7 @@ fn what_a_listener_finishes_after_the_break_is_known_when_it_comes_again() {
     let mut f = fixture(rules(AcknowledgeMode::Auto));
     f.arrive(1..=2);
     let first = f.take(true).unwrap();
-    f.inbox.interrupted();
+    f.interrupted();
     f.inbox.processed(&first, &mut f.acks);
     assert_eq!(f.acks(), []);
     f.arrive(1..=2);
@@ -381,7 +406,7 @@ fn what_a_listener_finishes_after_the_break_is_known_when_it_comes_again() {
     let mut f = fixture(rules(AcknowledgeMode::Auto));
     f.arrive(1..=1);
     let first = f.take(true).unwrap();
-    f.inbox.interrupted();
+    f.interrupted();
     f.inbox.failed(&first, f.now, 0.5, "no", &mut f.acks);
     f.arrive(1..=1);
     assert_eq!(f.deliver(2), once(1..=1));
@@ -392,7 +417,7 @@ fn messages_that_wait_for_acknowledgement_are_forgotten_at_a_break() {
     let mut f = fixture(rules(AcknowledgeMode::Client));
     f.arrive(1..=4);
     f.deliver(2);
-    f.inbox.interrupted();
+    f.interrupted();
     assert_eq!(f.inbox.acknowledge_all(None, &mut f.acks), 0);
     f.arrive(1..=3);
     assert_eq!(f.deliver(3), once(1..=3));
