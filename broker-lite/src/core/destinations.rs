@@ -258,12 +258,33 @@ fn check_simple(destination: &Destination) -> Result<(), Refusal> {
             "the composite destination {name} is"
         )));
     }
+    if is_virtual(destination) {
+        return Err(Refusal::unsupported(&format!(
+            "the virtual topic destination {name} is"
+        )));
+    }
     if destination.is_pattern() {
         return Err(Refusal::unsupported(&format!(
             "the wildcard destination {name} is"
         )));
     }
     Ok(())
+}
+
+/// True for ActiveMQ's virtual topics and the queues that they feed, by its default names.
+fn is_virtual(destination: &Destination) -> bool {
+    let name = destination.name();
+    match destination.kind() {
+        DestinationKind::Topic => name.starts_with("VirtualTopic."),
+        DestinationKind::Queue => {
+            let mut levels = name.splitn(3, '.').skip(2);
+            name.starts_with("Consumer.")
+                && levels
+                    .next()
+                    .is_some_and(|rest| rest.starts_with("VirtualTopic."))
+        }
+        _ => false,
+    }
 }
 
 /// A stored queue's destination, from its qualified name.

@@ -516,6 +516,14 @@ fn what_the_broker_cannot_do_is_refused() {
             ..base.clone()
         },
         ConsumerInfo {
+            destination: Some(Destination::topic("VirtualTopic.prices")),
+            ..base.clone()
+        },
+        ConsumerInfo {
+            destination: Some(Destination::queue("Consumer.A.VirtualTopic.prices")),
+            ..base.clone()
+        },
+        ConsumerInfo {
             destination: Some(Destination::topic("ActiveMQ.Advisory.Connection")),
             ..base.clone()
         },
