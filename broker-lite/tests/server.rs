@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use broker_lite::Broker;
 use common::{AnyRaw, DEADLINE, Raw, exception, host_port, ok};
 use openwire_client::transport::TlsOptions;
-use openwire_client::wire::{Command, Destination, KeepAliveInfo, ShutdownInfo};
+use openwire_client::wire::{Command, Destination, KeepAliveInfo, MessagePull, ShutdownInfo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -484,4 +484,91 @@ async fn certificates_that_cannot_be_are_errors_of_the_configuration() {
         let error = builder.start().await.unwrap_err();
         assert!(error.is_config() && error.to_string().contains(what), "{error}");
     }
+}
+
+/// A pull of the consumer's, with a time-out in milliseconds.
+fn pull(client: &Raw, queue: &Destination, timeout: i64) -> Command {
+    Box::new(MessagePull {
+        consumer_id: Some(client.consumer_id()),
+        destination: Some(queue.clone()),
+        timeout,
+        ..MessagePull::default()
+    })
+    .into()
+}
+
+/// Waits for the dispatch that says that a pull found nothing.
+async fn nothing(client: &mut Raw) {
+    client
+        .read_until(|command| match command {
+            Command::MessageDispatch(dispatch) => dispatch.message.is_none().then_some(()),
+            _ => None,
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn time_passes_for_the_core() {
+    let broker = broker().await;
+    let queue = Destination::queue("pulled");
+    let mut patient = Raw::connect(broker.uri()).await.unwrap();
+    patient.introduce().await;
+    patient.consumer(&queue, 0).await;
+    let long = pull(&patient, &queue, 3000);
+    patient.send(long, false).await.unwrap();
+    // A later pull that ends sooner does not wait for the earlier one.
+    let mut hasty = Raw::connect(broker.uri()).await.unwrap();
+    hasty.introduce().await;
+    hasty.consumer(&queue, 0).await;
+    let started = Instant::now();
+    let short = pull(&hasty, &queue, 100);
+    hasty.send(short, false).await.unwrap();
+    nothing(&mut hasty).await;
+    let waited = started.elapsed();
+    assert!(
+        (Duration::from_millis(100)..Duration::from_millis(2000)).contains(&waited),
+        "{waited:?}"
+    );
+    nothing(&mut patient).await;
+}
+
+/// Time stands still until nobody can do anything more, so the time-out says that nobody does.
+#[tokio::test(start_paused = true)]
+async fn a_producer_waits_while_there_is_no_room_for_what_it_sends() {
+    // Few enough for the pipe between the two: whoever writes more waits there.
+    const MESSAGES: i64 = 40;
+    let broker = Broker::builder().memory_limit(20 * 1024).start().await.unwrap();
+    let queue = Destination::queue("full");
+    let tls = TlsOptions::new();
+    let mut producer = AnyRaw::connect_any(broker.uri(), &tls).await.unwrap();
+    producer.introduce().await;
+    producer.producer(&queue).await;
+    for number in 1..=MESSAGES {
+        let message = producer.message(number, &queue, false, &[0; 1000]);
+        producer.send(message, false).await.unwrap();
+    }
+    let id = producer.send(KeepAliveInfo::default(), true).await.unwrap();
+    let answered = |command: &Command| match command {
+        Command::KeepAliveInfo(answer) if answer.command_id == id => Some(()),
+        _ => None,
+    };
+    let early = timeout(DEADLINE / 2, producer.read_until(answered)).await;
+    assert!(early.is_err(), "it was read to the end");
+    assert!(
+        broker
+            .queue_depth("full")
+            .is_some_and(|depth| (1..MESSAGES as usize).contains(&depth))
+    );
+
+    let mut consumer = AnyRaw::connect_any(broker.uri(), &tls).await.unwrap();
+    consumer.introduce().await;
+    consumer.consumer(&queue, 10).await;
+    for number in 1..=MESSAGES {
+        let message = consumer.dispatch().await;
+        let sequence = message.message_id.as_ref().map(|id| id.producer_sequence_id);
+        assert_eq!(sequence, Some(number));
+        let ack = consumer.ack(&queue, &message);
+        ok(consumer.request(ack).await);
+    }
+    producer.read_until(answered).await;
 }
