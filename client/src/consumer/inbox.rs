@@ -114,6 +114,9 @@ pub(crate) struct Inbox {
     batch_is_old: bool,
     /// Redelivery holds up the consumer until then.
     paused_until: Option<Instant>,
+    /// How many breaks this consumer has lived through. Each may have added one to the counters of messages that
+    /// nobody was shown, since the broker cannot know: that is no reason to give them up.
+    breaks: i32,
     redelivery_delay: Option<Duration>,
     /// Acknowledged last, oldest first.
     recent: VecDeque<MessageKey>,
@@ -134,6 +137,7 @@ impl Inbox {
             batch_began: 0,
             batch_is_old: false,
             paused_until: None,
+            breaks: 0,
             redelivery_delay: None,
             recent: VecDeque::new(),
             suspects,
@@ -234,10 +238,7 @@ impl Inbox {
         }
         let counter = delivery.message.redelivery_counter;
         let policy = &self.rules.redelivery;
-        if policy.pre_dispatch_check
-            && exceeds(counter, policy.maximum_redeliveries)
-            && !delayed_by_broker(delivery)
-        {
+        if policy.pre_dispatch_check && self.exceeds(counter) && !delayed_by_broker(delivery) {
             acks.push(acker.poison(delivery, &exhausted(&self.id, counter, policy)));
             self.noted.poisoned += 1;
             return true;
@@ -439,7 +440,7 @@ impl Inbox {
             let before = delivery.message.redelivery_counter;
             let message = Arc::make_mut(&mut delivery.message);
             message.redelivery_counter = before.saturating_add(1);
-            if exceeds(message.redelivery_counter, policy.maximum_redeliveries) {
+            if self.exceeds(message.redelivery_counter) {
                 let reason = exhausted(&self.id, message.redelivery_counter, policy);
                 acks.push(acker.poison(&delivery, &format!("{reason}, cause: {why}")));
                 self.noted.poisoned += 1;
@@ -469,7 +470,14 @@ impl Inbox {
         self.unreported = 0;
         self.paused_until = None;
         self.last_delivered = crate::wire::RemoveInfo::NOTHING_DELIVERED;
+        self.breaks = self.breaks.saturating_add(1);
         self.suspects.add(self.recent.iter().cloned());
+    }
+
+    /// The message was delivered again as often as it may.
+    fn exceeds(&self, counter: i32) -> bool {
+        let maximum = self.rules.redelivery.maximum_redeliveries;
+        maximum.is_some_and(|maximum| i64::from(counter) > i64::from(maximum) + i64::from(self.breaks))
     }
 
     fn remember(&mut self, delivery: &Delivery) {
@@ -484,10 +492,6 @@ impl Inbox {
         }
         self.recent.extend(key);
     }
-}
-
-fn exceeds(counter: i32, maximum: Option<u32>) -> bool {
-    maximum.is_some_and(|maximum| i64::from(counter) > i64::from(maximum))
 }
 
 fn exhausted(consumer: &ConsumerId, counter: i32, policy: &RedeliveryPolicy) -> String {

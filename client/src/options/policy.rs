@@ -63,7 +63,8 @@ pub struct RedeliveryPolicy {
     pub use_collision_avoidance: bool,
     /// By how many per cent at most, up or down. Default 15.
     pub collision_avoidance_percent: u8,
-    /// A message that arrives with more redeliveries than allowed is dead-lettered before it is shown.
+    /// A message that arrives with more redeliveries than allowed is dead-lettered before it is shown. Those that come
+    /// from breaks of the connection which the consumer has lived through do not count.
     /// Default true.
     pub pre_dispatch_check: bool,
 }

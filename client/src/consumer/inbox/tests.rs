@@ -292,6 +292,26 @@ fn a_poisoned_message_says_why() {
 }
 
 #[test]
+fn breaks_are_no_reason_to_give_a_message_up() {
+    let mut f = fixture(rules(AcknowledgeMode::Client));
+    for counter in 1..=9 {
+        f.interrupted();
+        let mut dispatch = dispatch(1);
+        dispatch.redelivery_counter = counter;
+        f.inbox.dispatch(dispatch).unwrap();
+        assert_eq!(f.deliver(1), [(1, counter)]);
+    }
+    // Two rollbacks are allowed, whatever else has happened.
+    for round in 1..=2 {
+        f.inbox.recover(f.now, 0.5, &mut f.acks);
+        f.now += Duration::from_secs(1);
+        assert_eq!(f.deliver(1), [(1, 9 + round)]);
+    }
+    f.inbox.recover(f.now, 0.5, &mut f.acks);
+    assert_eq!((f.inbox.noted.poisoned, f.deliver(1)), (1, vec![]));
+}
+
+#[test]
 fn the_check_before_delivery_leaves_alone_what_the_broker_delays() {
     let mut f = fixture(rules(AcknowledgeMode::Auto));
     let mut properties = crate::wire::ValueMap::new();
