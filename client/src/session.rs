@@ -535,10 +535,18 @@ impl Completing<'_> {
             let settled = mailbox.settle(transaction, session.out())?;
             self.settled.push_back((mailbox, settled));
         }
+        let commit = step == TransactionInfo::COMMIT_ONE_PHASE;
+        if transaction.is_dead() {
+            // No broker knows of it any more, and none has to be waited for.
+            self.redeliver()?;
+            return match commit {
+                true => Err(rolled_back("the connection broke after it had received something")),
+                false => Ok(()),
+            };
+        }
         let connection = &session.connection;
         let completion = transaction.step(&connection.id, step);
         let receipt = connection.link.post_request(completion, transaction.guard())?;
-        let commit = step == TransactionInfo::COMMIT_ONE_PHASE;
         match connection.answer(receipt).await {
             Ok(_) if commit => {
                 for (mailbox, _) in self.settled.drain(..) {
