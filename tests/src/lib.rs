@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod peers;
 pub mod process;
+pub mod proxy;
 pub mod scripted;
 
 use std::time::Duration;
