@@ -215,7 +215,7 @@ impl Session {
             id,
             destination.clone(),
             rules,
-            connection.hub.suspects.clone(),
+            connection.hub.audit.clone(),
         ));
         connection
             .hub
@@ -410,9 +410,10 @@ impl SessionInner {
             },
             check_expiry: options.consumer_expiry_check_enabled,
             redelivery: options.redelivery_policy.clone(),
-            // No more acknowledgements than the prefetch can be on their way.
+            // No more acknowledgements than the prefetch can be on their way, and what comes again must not be forgotten
+            // over what comes between.
             remember: if lasting && options.check_for_duplicates && destination.is_queue() {
-                prefetch_size.max(options.audit_depth as usize)
+                (2 * prefetch_size).max(options.audit_depth as usize)
             } else {
                 0
             },
@@ -540,7 +541,9 @@ impl Completing<'_> {
             // No broker knows of it any more, and none has to be waited for.
             self.redeliver()?;
             return match commit {
-                true => Err(rolled_back("the connection broke after it had received something")),
+                true => Err(rolled_back(
+                    "the connection broke after it had received something",
+                )),
                 false => Ok(()),
             };
         }

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use super::advisories::{Advisories, IMPLICIT_SESSION};
 use super::metadata::ConnectionMetadata;
 use super::stats::Counters;
-use crate::consumer::{Mailbox, Suspects};
+use crate::consumer::{Audit, Mailbox};
 use crate::error::{Error, Result};
 use crate::events::{Event, Publisher};
 use crate::link::Upper;
@@ -24,7 +24,7 @@ use crate::wire::{
 /// Consumers and producers by the numbers of their session and their own: the rest of their ids is the same for all.
 type Key = (i64, i64);
 
-/// The order of locks: one of these, then a consumer's own, then its session's transactions, the suspects or the
+/// The order of locks: one of these, then a consumer's own, then its session's transactions, the audit or the
 /// outbox.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -34,7 +34,7 @@ pub(crate) struct Hub {
     /// `start` was called and `stop` was not.
     started: AtomicBool,
     advisories: Advisories,
-    pub(crate) suspects: Arc<Suspects>,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) publisher: Publisher,
     pub(crate) counters: Counters,
     metadata: Mutex<ConnectionMetadata>,
@@ -50,7 +50,7 @@ impl Hub {
             transactions: Mutex::default(),
             started: AtomicBool::new(false),
             advisories: Advisories::default(),
-            suspects: Arc::default(),
+            audit: Arc::default(),
             publisher: Publisher::new(),
             counters: Counters::default(),
             metadata: Mutex::default(),
@@ -211,10 +211,10 @@ impl Upper for Hub {
     fn interrupted(&self, connection: u64) {
         // First the consumers: from then on nothing of the old connection is delivered, and every transaction that
         // something was delivered in says so.
-        self.suspects.clear();
         for consumer in self.all_consumers() {
             consumer.interrupted(connection);
         }
+        self.audit.interrupted();
         for transactions in self.transactions.lock().values() {
             transactions.lock().interrupted();
         }

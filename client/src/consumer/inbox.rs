@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ack::Acker;
-use super::suspects::{MessageKey, Suspects};
+use super::audit::{Audit, MessageKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::RedeliveryPolicy;
 use crate::session::AcknowledgeMode;
@@ -120,12 +120,12 @@ pub(crate) struct Inbox {
     redelivery_delay: Option<Duration>,
     /// Acknowledged last, oldest first.
     recent: VecDeque<MessageKey>,
-    suspects: Arc<Suspects>,
+    audit: Arc<Audit>,
     pub(crate) noted: Noted,
 }
 
 impl Inbox {
-    pub(crate) fn new(id: ConsumerId, rules: Rules, suspects: Arc<Suspects>) -> Self {
+    pub(crate) fn new(id: ConsumerId, rules: Rules, audit: Arc<Audit>) -> Self {
         Self {
             id,
             prefetch: rules.prefetch.into(),
@@ -140,7 +140,7 @@ impl Inbox {
             breaks: 0,
             redelivery_delay: None,
             recent: VecDeque::new(),
-            suspects,
+            audit,
             noted: Noted::default(),
         }
     }
@@ -231,8 +231,10 @@ impl Inbox {
             self.noted.expired += 1;
             return true;
         }
-        if self.suspects.remove(|| delivery.key()) {
+        let redelivered = delivery.message.redelivery_counter > 0;
+        if self.audit.knows(|| delivery.key(), redelivered) {
             acks.push(acker.one(MessageAck::STANDARD, delivery));
+            self.remember(delivery);
             self.noted.duplicates += 1;
             return true;
         }
@@ -317,8 +319,8 @@ impl Inbox {
         {
             // The connection broke meanwhile: the broker sends it once more.
             let key = (id.clone(), destination.clone());
-            self.suspects.add([key.clone()]);
-            self.remember_key(Some(key));
+            self.audit.acknowledged_before(&key);
+            self.keep(key);
         }
     }
 
@@ -471,7 +473,7 @@ impl Inbox {
         self.paused_until = None;
         self.last_delivered = crate::wire::RemoveInfo::NOTHING_DELIVERED;
         self.breaks = self.breaks.saturating_add(1);
-        self.suspects.add(self.recent.iter().cloned());
+        self.audit.adopt(&self.recent);
     }
 
     /// The message was delivered again as often as it may.
@@ -481,16 +483,29 @@ impl Inbox {
     }
 
     fn remember(&mut self, delivery: &Delivery) {
-        if self.rules.remember > 0 {
-            self.remember_key(delivery.key());
+        if self.rules.remember > 0
+            && let Some(key) = delivery.key()
+        {
+            self.audit.acknowledged(&key);
+            self.keep(key);
         }
     }
 
-    fn remember_key(&mut self, key: Option<MessageKey>) {
-        if self.recent.len() >= self.rules.remember {
-            self.recent.pop_front();
+    fn keep(&mut self, key: MessageKey) {
+        if self.recent.len() >= self.rules.remember
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.audit.forget(oldest);
         }
-        self.recent.extend(key);
+        self.recent.push_back(key);
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        for key in self.recent.drain(..) {
+            self.audit.forget(key);
+        }
     }
 }
 

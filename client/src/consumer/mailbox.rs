@@ -6,8 +6,8 @@ use std::time::Instant;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
+use super::audit::Audit;
 use super::inbox::{Delivery, Inbox, Next, Rules};
-use super::suspects::Suspects;
 use crate::connection::ids::now_millis;
 use crate::connection::stats::Counters;
 use crate::error::{Error, Result};
@@ -81,19 +81,14 @@ pub(crate) struct Settled {
 }
 
 impl Mailbox {
-    pub(crate) fn new(
-        id: ConsumerId,
-        destination: Destination,
-        rules: Rules,
-        suspects: Arc<Suspects>,
-    ) -> Self {
+    pub(crate) fn new(id: ConsumerId, destination: Destination, rules: Rules, audit: Arc<Audit>) -> Self {
         Self {
             id: id.clone(),
             destination,
             mode: rules.mode,
             pull: rules.prefetch == 0,
             state: Mutex::new(State {
-                inbox: Inbox::new(id, rules, suspects),
+                inbox: Inbox::new(id, rules, audit),
                 connection: 0,
                 started: false,
                 ended: None,

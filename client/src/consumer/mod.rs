@@ -1,11 +1,11 @@
 //! JMS `MessageConsumer`.
 
 mod ack;
+mod audit;
 mod inbox;
 mod listener;
 mod mailbox;
 mod options;
-mod suspects;
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -17,11 +17,11 @@ use futures::Stream;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
+pub(crate) use audit::Audit;
 pub(crate) use inbox::Rules;
 pub use listener::Listener;
 pub(crate) use mailbox::{Found, Mailbox, Out, Settled, Taken};
 pub use options::ConsumerOptions;
-pub(crate) use suspects::Suspects;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::{Guard, Receipt};

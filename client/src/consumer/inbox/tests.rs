@@ -21,7 +21,7 @@ fn rules(mode: AcknowledgeMode) -> Rules {
 /// An inbox with its acknowledgements as `(type, first, last, count, in a transaction)`.
 struct Fixture {
     inbox: Inbox,
-    suspects: Arc<Suspects>,
+    audit: Arc<Audit>,
     acks: Vec<MessageAck>,
     now: Instant,
     transaction: Option<TransactionId>,
@@ -31,11 +31,11 @@ type Ack = (i8, i64, i64, i32, bool);
 
 fn fixture(rules: Rules) -> Fixture {
     let transacted = rules.mode == AcknowledgeMode::Transacted;
-    let suspects = Arc::<Suspects>::default();
+    let audit = Arc::<Audit>::default();
     let transaction = || TransactionId::Local(LocalTransactionId::default());
     Fixture {
-        inbox: Inbox::new(ConsumerId::default(), rules, suspects.clone()),
-        suspects,
+        inbox: Inbox::new(ConsumerId::default(), rules, audit.clone()),
+        audit,
         acks: Vec::new(),
         now: Instant::now(),
         transaction: transacted.then(transaction),
@@ -67,8 +67,8 @@ fn dispatch(number: i64) -> MessageDispatch {
 
 impl Fixture {
     fn interrupted(&mut self) {
-        self.suspects.clear();
         self.inbox.interrupted();
+        self.audit.interrupted();
     }
 
     fn arrive(&mut self, numbers: std::ops::RangeInclusive<i64>) {
@@ -367,11 +367,12 @@ fn a_break_drops_everything_and_remembers_what_was_acknowledged() {
     assert!(f.inbox.is_empty());
     assert_eq!(f.inbox.last_delivered(), RemoveInfo::NOTHING_DELIVERED);
     // It remembers the last four: what is older was acknowledged long enough ago.
-    f.arrive(2..=8);
-    assert_eq!(f.deliver(9), [(2, 0), (7, 0), (8, 0)]);
+    f.arrive(3..=8);
+    f.arrive(2..=2);
+    assert_eq!(f.deliver(9), [(7, 0), (8, 0), (2, 0)]);
     assert_eq!(f.inbox.noted.duplicates, 4);
     let acked: Vec<i64> = f.acks().iter().map(|ack| ack.2).collect();
-    assert_eq!(acked, (2..=8).collect::<Vec<_>>());
+    assert_eq!(acked, [3, 4, 5, 6, 7, 8, 2]);
 }
 
 #[test]
@@ -396,11 +397,54 @@ fn another_consumer_of_the_connection_recognises_it_too() {
     other.inbox = Inbox::new(
         ConsumerId::default(),
         rules(AcknowledgeMode::Client),
-        f.suspects.clone(),
+        f.audit.clone(),
     );
     other.arrive(1..=2);
     assert_eq!(other.deliver(2), once(2..=2));
     assert_eq!(other.acks(), [(MessageAck::STANDARD, 1, 1, 1, false)]);
+}
+
+#[test]
+fn what_the_broker_takes_back_from_the_new_connection_is_recognised_too() {
+    let mut f = fixture(rules(AcknowledgeMode::Auto));
+    f.interrupted();
+    f.arrive(1..=1);
+    assert_eq!(f.deliver(1), once(1..=1));
+    // It says itself that it delivers again.
+    let mut again = dispatch(1);
+    again.redelivery_counter = 1;
+    f.inbox.dispatch(again).unwrap();
+    assert_eq!(f.deliver(1), []);
+    // Without that word it is a copy that somebody made.
+    f.arrive(1..=1);
+    assert_eq!(f.deliver(1), once(1..=1));
+}
+
+#[test]
+fn a_duplicate_may_come_more_than_once() {
+    let mut f = fixture(rules(AcknowledgeMode::Auto));
+    f.arrive(1..=1);
+    f.deliver(1);
+    for _ in 0..3 {
+        f.interrupted();
+        f.arrive(1..=1);
+        assert_eq!(f.deliver(1), []);
+    }
+    assert_eq!(f.inbox.noted.duplicates, 3);
+}
+
+#[test]
+fn the_audit_forgets_what_no_consumer_remembers() {
+    let mut f = fixture(rules(AcknowledgeMode::Auto));
+    f.interrupted();
+    for number in 1..=10 {
+        f.arrive(number..=number);
+        f.deliver(1);
+    }
+    assert_eq!(f.audit.len(), 4);
+    let Fixture { inbox, audit, .. } = f;
+    drop(inbox);
+    assert_eq!(audit.len(), 0);
 }
 
 #[test]
