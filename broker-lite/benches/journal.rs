@@ -20,8 +20,8 @@ const QUEUE: DestinationKey = DestinationKey(1);
 /// So many messages stay pending while others are appended.
 const PENDING: u64 = 10_000;
 
-const WARM_UP: Duration = Duration::from_secs(1);
-const MEASURED: Duration = Duration::from_secs(2);
+const WARM_UP: Duration = Duration::from_millis(300);
+const MEASURED: Duration = Duration::from_millis(700);
 const ROUNDS: usize = 5;
 
 /// What a batch takes in the log beside the body of its message, so that the bare loop writes as much.
@@ -38,6 +38,8 @@ fn main() {
     for in_flight in [1, 64, 512] {
         compare(dir.path(), in_flight);
     }
+    let unsynced = (0..ROUNDS).map(|_| journal_appends(dir.path(), 64, Durability::Os));
+    println!("  64 in flight, not synced: {:>9.0}/s", median(unsynced.collect()));
     recovery(&dir.path().join("recovery"), 1_000_000);
 }
 
@@ -79,7 +81,7 @@ fn compare(dir: &Path, in_flight: usize) {
     let mut ratios = Vec::new();
     for _ in 0..ROUNDS {
         let one = bare_appends(dir, in_flight);
-        let other = journal_appends(dir, in_flight);
+        let other = journal_appends(dir, in_flight, Durability::Always);
         bare.push(one);
         ours.push(other);
         ratios.push(other / one);
@@ -160,9 +162,13 @@ impl Driver {
     }
 }
 
-fn journal_appends(dir: &Path, in_flight: usize) -> f64 {
+fn journal_appends(dir: &Path, in_flight: usize, durability: Durability) -> f64 {
     let dir = dir.join("journal");
-    let (journal, _) = Journal::open(&dir, JournalOptions::default()).expect("a journal");
+    let options = JournalOptions {
+        durability,
+        ..JournalOptions::default()
+    };
+    let (journal, _) = Journal::open(&dir, options).expect("a journal");
     create_queue(&journal);
     let (stopped, waiting) = channel();
     let driver = Arc::new(Driver {

@@ -107,7 +107,7 @@ impl Compaction {
                 self.walk = Some(walk);
                 Ok(())
             }
-            Err(StoreError::Full(_)) => {
+            Err(StoreError::Full(_) | StoreError::Refused(_)) => {
                 self.stalled = true;
                 Ok(())
             }

@@ -281,6 +281,8 @@ impl Journal {
         let (active, at) = begin(&pool, &mut index, journal, end)?;
 
         let shared = Arc::new(Shared::new(index, at, options.backlog_limit));
+        // Neither queue has a bound: the writer sends a few tasks in a turn and must not wait, and who asks for
+        // messages keeps what was asked for within what he has room for.
         let (tasks, keeper_tasks) = channel();
         let (requests, reader_requests) = channel();
         let writer = Writer::new(
@@ -314,7 +316,7 @@ impl Journal {
         Ok((journal, recovered))
     }
 
-    /// Waits for the threads to end. `Vec` of handles is empty after the first time.
+    /// Waits for the threads to end. Does nothing when called again.
     fn join(&self) {
         let mut threads = self.threads.lock();
         self.requests.lock().take();

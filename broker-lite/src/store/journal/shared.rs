@@ -46,6 +46,7 @@ pub(super) enum Work {
 
 #[derive(Default)]
 struct Queue {
+    /// Without a bound, as an append never waits: who appends is to wait for [`Shared::wait_room`].
     waiting: VecDeque<Waiting>,
     /// Batches appended so far.
     appended: u64,

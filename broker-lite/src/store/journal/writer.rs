@@ -464,7 +464,7 @@ impl Writer {
         match self.place(start, FrameKind::Reclaim, Purpose::Reclaim) {
             Ok(_) => {}
             // Tried again in the next turn.
-            Err(StoreError::Full(_)) => return Ok(()),
+            Err(StoreError::Full(_) | StoreError::Refused(_)) => return Ok(()),
             Err(error) => return Err(error),
         }
         let after = self.position(self.buffer.len());
