@@ -32,7 +32,11 @@ struct Running {
 impl Running {
     /// Starts it and waits until it is ready.
     fn start(arguments: &[&str]) -> Self {
-        let mut child = broker_lite(arguments).spawn().unwrap();
+        Self::spawn(&mut broker_lite(arguments))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut running = Self {
             child,
@@ -382,4 +386,38 @@ fn a_directory_that_cannot_be_is_an_error() {
     for durability in ["sometimes", "interval:0", "interval:x", "interval"] {
         assert_eq!(run(&["--durability", durability]).status.code(), Some(2));
     }
+}
+
+#[test]
+fn it_goes_on_when_it_had_no_file_descriptors_left() {
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            "ulimit -n 24 && exec \"$0\" --memory --listen tcp://127.0.0.1:0",
+        ])
+        .arg(env!("CARGO_BIN_EXE_broker-lite"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut broker = Running::spawn(&mut command);
+    let (_, host_port) = broker.addresses[0].split_once("://").unwrap();
+    let crowd: Vec<_> = (0..50).map(|_| TcpStream::connect(host_port).unwrap()).collect();
+    let mut errors = BufReader::new(broker.child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("cannot accept") {
+        line.clear();
+        assert!(errors.read_line(&mut line).unwrap() > 0, "it ended");
+    }
+    drop(crowd);
+    send(
+        &broker.addresses[0],
+        &Destination::queue("after-the-crowd"),
+        &["hello"],
+    );
+    broker.child.stderr = Some(errors.into_inner());
+    let (status, _, errors) = broker.stop(rustix::process::Signal::TERM);
+    assert_eq!(status, Some(0), "{errors}");
+    // It says so once, not at each attempt.
+    assert!(errors.matches("cannot accept").count() < 10, "{errors}");
 }
