@@ -39,7 +39,10 @@ fn main() {
         compare(dir.path(), in_flight);
     }
     let unsynced = (0..ROUNDS).map(|_| journal_appends(dir.path(), 64, Durability::Os));
-    println!("  64 in flight, not synced: {:>9.0}/s", median(unsynced.collect()));
+    println!(
+        "  64 in flight, not synced: {:>9.0}/s",
+        median(unsynced.collect())
+    );
     recovery(&dir.path().join("recovery"), 1_000_000);
 }
 

@@ -13,6 +13,7 @@ use super::effect::ConnectionKey;
 use super::subscription::SubscriptionKey;
 use super::topic::TopicKey;
 use super::{Core, Turn};
+use crate::store::accounting_size;
 
 const PREFIX: &str = "ActiveMQ.Advisory.";
 
@@ -85,7 +86,7 @@ impl Core {
             let mut message =
                 self.temporary_advisory(owner, &temporary, DestinationInfo::ADD, topic, Some(key));
             Arc::make_mut(&mut message).broker_out_time = turn.now;
-            self.memory_used += super::queue::accounting_size(&message) as usize;
+            self.memory_used += accounting_size(&message) as usize;
             self.subscriptions[key.0].waiting.push_back(message);
         }
         self.feed(key, turn);

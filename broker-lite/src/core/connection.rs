@@ -13,6 +13,7 @@ use super::refusal::Refusal;
 use super::subscription::{InFlight, Source, Subscription, SubscriptionKey};
 use super::transaction::Transaction;
 use super::{Core, Outcome, Turn};
+use crate::store::accounting_size;
 
 /// The session that exists with each connection, for the client's own consumer of advisories.
 pub(super) const IMPLICIT_SESSION: i64 = -1;
@@ -187,7 +188,6 @@ impl Core {
         &mut self,
         from: ConnectionKey,
         info: ProducerInfo,
-        turn: &mut Turn<'_>,
     ) -> Result<Outcome, Refusal> {
         let id = info
             .producer_id
@@ -200,7 +200,7 @@ impl Core {
         }
         check_room(connection.producers.len(), "producers")?;
         if let Some(destination) = &info.destination {
-            self.resolve_for_send(destination, turn)?;
+            self.resolve_for_send(destination)?;
         }
         self.connections[from.0 as usize].producers.insert(
             key,
@@ -232,7 +232,7 @@ impl Core {
             .destination
             .as_ref()
             .ok_or_else(|| Refusal::destination("a consumer without a destination"))?;
-        let source = self.resolve_for_consumer(from, destination, turn)?;
+        let source = self.resolve_for_consumer(from, destination)?;
         let prefetch = u32::try_from(info.prefetch_size).unwrap_or(0);
         let mut subscription = Subscription::new(id.clone(), from, source, prefetch);
         subscription.no_local = info.no_local;
@@ -395,7 +395,7 @@ impl Core {
             .consumers
             .remove(&(subscription.id.session_id, subscription.id.value));
         for message in &subscription.waiting {
-            self.memory_used -= super::queue::accounting_size(message) as usize;
+            self.memory_used -= accounting_size(message) as usize;
         }
         match subscription.source {
             Source::Topics(topics) => {

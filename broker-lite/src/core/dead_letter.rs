@@ -30,7 +30,7 @@ impl Core {
             .body
             .filter(|message| message.persistent && !on_dead_letters);
         let target = match message {
-            Some(message) => self.resolve_for_send(&dead_letters, turn).ok().zip(Some(message)),
+            Some(message) => self.resolve_for_send(&dead_letters).ok().zip(Some(message)),
             None => None,
         };
         let Some((target, message)) = target else {

@@ -26,11 +26,7 @@ pub(super) enum Target {
 
 impl Core {
     /// The destination a message or producer names.
-    pub(super) fn resolve_for_send(
-        &mut self,
-        destination: &Destination,
-        turn: &mut Turn<'_>,
-    ) -> Result<Target, Refusal> {
+    pub(super) fn resolve_for_send(&mut self, destination: &Destination) -> Result<Target, Refusal> {
         if let Some(&target) = self.destinations.get(destination) {
             return Ok(target);
         }
@@ -38,7 +34,7 @@ impl Core {
         if destination.is_temporary() {
             return Err(Refusal::no_such_temporary(&destination.qualified_name()));
         }
-        self.create(destination, turn)
+        self.create(destination)
     }
 
     /// The destination, or for advisories the list of them, a consumer names.
@@ -46,10 +42,9 @@ impl Core {
         &mut self,
         from: ConnectionKey,
         destination: &Destination,
-        turn: &mut Turn<'_>,
     ) -> Result<Source, Refusal> {
         if destination.is_advisory() {
-            return self.resolve_advisories(destination, turn).map(Source::Topics);
+            return self.resolve_advisories(destination).map(Source::Topics);
         }
         check_simple(destination)?;
         if destination.is_temporary() {
@@ -66,7 +61,7 @@ impl Core {
             None if destination.is_temporary() => {
                 return Err(Refusal::no_such_temporary(&destination.qualified_name()));
             }
-            None => self.create(destination, turn)?,
+            None => self.create(destination)?,
         };
         Ok(match target {
             Target::Queue(queue) => Source::Queue(queue),
@@ -74,11 +69,7 @@ impl Core {
         })
     }
 
-    fn resolve_advisories(
-        &mut self,
-        destination: &Destination,
-        turn: &mut Turn<'_>,
-    ) -> Result<Vec<TopicKey>, Refusal> {
+    fn resolve_advisories(&mut self, destination: &Destination) -> Result<Vec<TopicKey>, Refusal> {
         let mut topics = Vec::new();
         for name in destination
             .name()
@@ -92,7 +83,7 @@ impl Core {
             let topic = Destination::topic(name);
             let target = match self.destinations.get(&topic) {
                 Some(&target) => target,
-                None => self.create(&topic, turn)?,
+                None => self.create(&topic)?,
             };
             if let Target::Topic(key) = target
                 && !topics.contains(&key)
@@ -103,7 +94,7 @@ impl Core {
         Ok(topics)
     }
 
-    fn create(&mut self, destination: &Destination, _turn: &mut Turn<'_>) -> Result<Target, Refusal> {
+    fn create(&mut self, destination: &Destination) -> Result<Target, Refusal> {
         if self.destinations.len() >= MAX_DESTINATIONS {
             return Err(Refusal::resources(format!(
                 "the broker has {MAX_DESTINATIONS} destinations already"
@@ -142,7 +133,7 @@ impl Core {
         match info.operation_type {
             DestinationInfo::ADD => {
                 if !self.destinations.contains_key(&destination) {
-                    self.create(&destination, turn)?;
+                    self.create(&destination)?;
                     if destination.is_temporary() {
                         self.connections[from.0 as usize]
                             .temporaries

@@ -297,7 +297,7 @@ impl Core {
             Command::TransactionInfo(info) => self.transaction_info(from, &info, reply, turn),
             Command::MessagePull(pull) => self.pull(from, &pull, turn),
             Command::ConsumerInfo(info) => self.consumer_info(from, info, turn),
-            Command::ProducerInfo(info) => self.producer_info(from, info, turn),
+            Command::ProducerInfo(info) => self.producer_info(from, info),
             Command::SessionInfo(info) => self.session_info(from, info.session_id),
             Command::ConnectionInfo(info) => self.connection_info(from, info, turn),
             Command::RemoveInfo(info) => self.remove(from, info, turn),
@@ -410,12 +410,6 @@ impl Core {
                 self.answer_pull(key, turn);
             }
         }
-    }
-
-    /// The broker stops in order: what a restart must know is stored. Connections are reported lost before,
-    /// so every message is back on its queue with the counter it deserves, and that is in the store already.
-    pub fn shutdown(&mut self, _now: i64, _effects: &mut Effects) {
-        debug_assert!(self.subscriptions.is_empty());
     }
 
     /// What the broker counts.

@@ -99,17 +99,6 @@ impl Queue {
     }
 }
 
-/// The broker's accounting size of a message, as ActiveMQ counts it.
-pub(super) fn accounting_size(message: &Message) -> u32 {
-    const HEADER: usize = 1024;
-    let content = message.content.as_ref().map_or(0, |content| content.len());
-    let properties = message
-        .marshalled_properties
-        .as_ref()
-        .map_or(0, |properties| properties.len());
-    u32::try_from(HEADER + content + properties).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,12 +7,12 @@ use openwire_client::wire::{Message, MessageDispatch, ProducerAck, TransactionId
 use super::connection::IMPLICIT_SESSION;
 use super::destinations::Target;
 use super::effect::{ConnectionKey, Effect, Then};
-use super::queue::{Entry, QueueKey, accounting_size};
+use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
 use super::subscription::SubscriptionKey;
 use super::topic::TopicKey;
 use super::{Core, Outcome, Turn};
-use crate::store::{MessageKey, Op};
+use crate::store::{MessageKey, Op, accounting_size};
 
 impl Core {
     pub(super) fn message(
@@ -38,7 +38,7 @@ impl Core {
             .destination
             .clone()
             .ok_or_else(|| Refusal::destination("a message without a destination"))?;
-        let target = self.resolve_for_send(&destination, turn)?;
+        let target = self.resolve_for_send(&destination)?;
         let size = accounting_size(&message);
         if message.transaction_id.is_some() || !self.goes_to_store(target, &message) {
             self.check_memory(from, size, turn)?;

@@ -6,10 +6,11 @@ use openwire_client::wire::{ConsumerId, LocalTransactionId, Message, Transaction
 use rustc_hash::FxHashMap;
 
 use super::effect::{ConnectionKey, Then};
-use super::queue::{Entry, QueueKey, accounting_size};
+use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
 use super::subscription::SubscriptionKey;
 use super::{Core, Outcome, Turn};
+use crate::store::accounting_size;
 
 /// Open transactions of one connection; a session has one at a time.
 const MAX_OPEN: usize = 100_000;
@@ -124,7 +125,7 @@ impl Core {
                 continue;
             }
             let target = match &message.destination {
-                Some(destination) => self.resolve_for_send(&destination.clone(), turn),
+                Some(destination) => self.resolve_for_send(&destination.clone()),
                 None => continue,
             };
             match target {

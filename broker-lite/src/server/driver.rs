@@ -195,13 +195,13 @@ impl Driver {
         let _ = passed.await;
     }
 
-    /// Shuts the core down; the driver does nothing from here on. Safe to call again.
+    /// Reports what is connected as lost, so that every message is back on its queue with the counter it deserves, and
+    /// that is in the store. The driver does nothing from here on. Safe to call again.
     pub(crate) fn shutdown(&self) {
         self.turn(|turn, now| {
             for key in turn.outboxes.drain().map(|(key, _)| key) {
                 turn.core.lost(now, key, &mut turn.effects);
             }
-            turn.core.shutdown(now, &mut turn.effects);
             turn.stage = Stage::Stopped;
         });
     }
