@@ -1,19 +1,21 @@
 //! JMS `MessageProducer`.
 
-use std::pin::Pin;
+mod receipt;
+mod window;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
-use tokio::time::Sleep;
+use tokio::sync::Semaphore;
+
+pub use receipt::Receipt;
+pub(crate) use window::Window;
 
 use crate::connection::ids::now_millis;
-use crate::connection::{no_answer, within};
+use crate::connection::within;
 use crate::error::{Error, ErrorKind, Result};
-use crate::link::{self, Answer, Guard};
+use crate::link::{Answer, Guard};
 use crate::message::{DEFAULT_PRIORITY, DeliveryMode, Marshalling, Message};
 use crate::session::SessionInner;
 use crate::uri::Uri;
@@ -457,7 +459,7 @@ impl Producer {
         message: wire::Message,
         guard: Guard,
         answer: Answer,
-    ) -> Result<(MessageId, Option<link::Receipt>)> {
+    ) -> Result<(MessageId, Option<crate::link::Receipt>)> {
         let connection = &self.session.connection;
         let mut sequence = 0;
         let receipt = connection
@@ -514,116 +516,4 @@ fn size(message: &wire::Message) -> usize {
         .as_ref()
         .map_or(0, |bytes| bytes.len());
     MESSAGE_OVERHEAD + content + properties
-}
-
-/// The broker's answer to a message, as a future.
-///
-/// Dropping it gives up the answer, not the message.
-#[derive(Debug)]
-#[must_use = "it tells whether the broker has the message"]
-pub struct Receipt {
-    message_id: MessageId,
-    answer: Option<link::Receipt>,
-    limit: Option<Duration>,
-    deadline: Option<Pin<Box<Sleep>>>,
-}
-
-impl Receipt {
-    /// The id the message got.
-    pub fn message_id(&self) -> &MessageId {
-        &self.message_id
-    }
-}
-
-/// Resolves when the broker has the message. The errors are those of [`Producer::send`].
-impl Future for Receipt {
-    type Output = Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let this = &mut *self;
-        let Some(answer) = &mut this.answer else {
-            return Poll::Ready(Ok(()));
-        };
-        if let Poll::Ready(result) = Pin::new(answer).poll(cx) {
-            return Poll::Ready(result.map(drop));
-        }
-        if let Some(limit) = this.limit {
-            // Most answers are there when they are asked for, and need no timer.
-            let deadline = this
-                .deadline
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-            std::task::ready!(deadline.as_mut().poll(cx));
-            return Poll::Ready(Err(no_answer(limit)));
-        }
-        Poll::Pending
-    }
-}
-
-/// How many bytes a producer has sent that the broker has not taken in (`producerWindowSize`).
-#[derive(Debug)]
-pub(crate) struct Window {
-    size: usize,
-    used: Mutex<usize>,
-    room: Notify,
-}
-
-impl Window {
-    fn new(size: usize) -> Self {
-        Self {
-            size,
-            used: Mutex::new(0),
-            room: Notify::new(),
-        }
-    }
-
-    /// Waits until there is room, as ActiveMQ does: a message may go over the edge.
-    async fn enter(&self, size: usize) -> Charge<'_> {
-        loop {
-            let mut room = std::pin::pin!(self.room.notified());
-            room.as_mut().enable();
-            {
-                let mut used = self.used.lock();
-                if *used < self.size {
-                    *used += size;
-                    return Charge { window: self, size };
-                }
-            }
-            room.await;
-        }
-    }
-
-    pub(crate) fn acknowledged(&self, size: i32) {
-        self.release(usize::try_from(size).unwrap_or(0));
-    }
-
-    fn release(&self, size: usize) {
-        let mut used = self.used.lock();
-        *used = used.saturating_sub(size);
-        drop(used);
-        self.room.notify_waiters();
-    }
-
-    /// The connection is gone, and what was on its way with it.
-    pub(crate) fn reset(&self) {
-        *self.used.lock() = 0;
-        self.room.notify_waiters();
-    }
-}
-
-/// A message's part of the window, given back if the message is not sent after all.
-struct Charge<'a> {
-    window: &'a Window,
-    size: usize,
-}
-
-impl Charge<'_> {
-    fn keep(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Charge<'_> {
-    fn drop(&mut self) {
-        self.window.release(self.size);
-    }
 }

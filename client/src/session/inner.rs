@@ -1,0 +1,251 @@
+//! What the handles of a session share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::AcknowledgeMode;
+use super::completing::Completing;
+use crate::connection::ConnectionInner;
+use crate::consumer::{Mailbox, Out, Rules};
+use crate::error::{Error, ErrorKind, Result};
+use crate::link::{Guard, Receipt};
+use crate::transaction::{Transaction, Transactions, rolled_back};
+use crate::wire::{ConsumerId, Destination, EntityId, RemoveInfo, SessionId, SessionInfo, TransactionInfo};
+
+#[derive(Debug)]
+pub(crate) struct SessionInner {
+    pub(crate) connection: Arc<ConnectionInner>,
+    pub(crate) id: SessionId,
+    pub(crate) mode: AcknowledgeMode,
+    transactions: Arc<Mutex<Transactions>>,
+    consumers: Mutex<Vec<Arc<Mailbox>>>,
+    /// Closed, but part of the open transaction, with the number of the last message each has delivered.
+    leaving: Mutex<Vec<(Arc<Mailbox>, i64)>>,
+    last_consumer: AtomicI64,
+    last_producer: AtomicI64,
+    closed: AtomicBool,
+}
+impl SessionInner {
+    pub(super) fn new(
+        connection: Arc<ConnectionInner>,
+        id: SessionId,
+        mode: AcknowledgeMode,
+    ) -> Result<Self> {
+        let info = SessionInfo {
+            session_id: Some(id.clone()),
+            ..SessionInfo::default()
+        };
+        connection.link.post(info, Guard::Always)?;
+        let transactions: Arc<Mutex<Transactions>> = Arc::default();
+        if mode == AcknowledgeMode::Transacted {
+            connection.hub.add_transactions(id.value, transactions.clone());
+        }
+        Ok(Self {
+            connection,
+            id,
+            mode,
+            transactions,
+            consumers: Mutex::default(),
+            leaving: Mutex::default(),
+            last_consumer: AtomicI64::new(0),
+            last_producer: AtomicI64::new(0),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_transacted(&self) -> Result<()> {
+        self.check_open()?;
+        if self.mode != AcknowledgeMode::Transacted {
+            return Err(Error::new(
+                ErrorKind::IllegalState,
+                "the session is not transacted",
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn next_producer(&self) -> i64 {
+        self.last_producer.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn next_consumer(&self) -> i64 {
+        self.last_consumer.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn add_consumer(&self, mailbox: Arc<Mailbox>) {
+        self.consumers.lock().push(mailbox);
+    }
+
+    pub(crate) fn consumers(&self) -> Vec<Arc<Mailbox>> {
+        self.consumers.lock().clone()
+    }
+
+    pub(crate) fn out(&self) -> Out<'_> {
+        Out {
+            link: &self.connection.link,
+            counters: &self.connection.hub.counters,
+            one_way: self.connection.options.send_acks_async,
+        }
+    }
+
+    /// Waits for acknowledgements that shall be waited for.
+    pub(crate) async fn answered(&self, receipts: Vec<Receipt>) -> Result<()> {
+        for receipt in receipts {
+            self.connection.answer(receipt).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn rules(&self, prefetch: u16, destination: &Destination) -> Rules {
+        let options = &self.connection.options;
+        let lasting = self.connection.survives_breaks;
+        let prefetch_size = usize::from(prefetch);
+        let batch = match self.mode {
+            AcknowledgeMode::DupsOk if destination.is_topic() => Some(prefetch_size / 2),
+            // As in ActiveMQ's client, not where a break could make many of them come again.
+            AcknowledgeMode::Auto if options.optimize_acknowledge && !lasting => {
+                Some(prefetch_size * 65 / 100)
+            }
+            _ => None,
+        };
+        Rules {
+            mode: self.mode,
+            prefetch,
+            batch: batch.filter(|&batch| batch > 1),
+            batch_age: match self.mode {
+                AcknowledgeMode::Auto => options.optimize_acknowledge_timeout,
+                _ => None,
+            },
+            check_expiry: options.consumer_expiry_check_enabled,
+            redelivery: options.redelivery_policy.clone(),
+            // No more acknowledgements than the prefetch can be on their way, and what comes again must not be forgotten
+            // over what comes between.
+            remember: if lasting && options.check_for_duplicates && destination.is_queue() {
+                (2 * prefetch_size).max(options.audit_depth as usize)
+            } else {
+                0
+            },
+        }
+    }
+
+    /// Forgets a consumer. False if it is not known any more.
+    pub(crate) fn forget_consumer(&self, id: &ConsumerId) -> bool {
+        self.connection.hub.remove_consumer(id);
+        let mut consumers = self.consumers.lock();
+        let known = consumers.len();
+        consumers.retain(|mailbox| mailbox.id() != id);
+        consumers.len() < known
+    }
+
+    /// A consumer was closed that the open transaction still needs.
+    pub(crate) fn close_later(&self, mailbox: &Arc<Mailbox>, last_delivered: i64) {
+        let mut leaving = self.leaving.lock();
+        if leaving.iter().all(|(known, _)| known.id() != mailbox.id()) {
+            leaving.push((mailbox.clone(), last_delivered));
+        }
+    }
+
+    /// The transaction that something is sent or delivered in.
+    pub(crate) fn enter(&self) -> Result<Transaction> {
+        let connection = &self.connection;
+        let mut transactions = self.transactions.lock();
+        transactions
+            .enter(|| {
+                let transaction = Transaction::new(&connection.id, connection.next_transaction());
+                let begin = transaction.step(&connection.id, TransactionInfo::BEGIN);
+                connection.link.post(begin, transaction.guard())?;
+                Ok(transaction)
+            })
+            .cloned()
+    }
+
+    /// The transaction a message is sent in, if the session is transacted.
+    pub(crate) fn enter_to_send(&self) -> Result<Option<Transaction>> {
+        self.check_open()?;
+        if self.mode != AcknowledgeMode::Transacted {
+            return Ok(None);
+        }
+        let transaction = self.enter()?;
+        if transaction.is_dead() {
+            return Err(rolled_back(
+                "the connection broke after it had received something",
+            ));
+        }
+        Ok(Some(transaction))
+    }
+
+    /// Commits or rolls back.
+    pub(super) async fn complete(&self, step: i8) -> Result<()> {
+        let Some(transaction) = self.transactions.lock().complete() else {
+            return Ok(());
+        };
+        Completing::new(self).run(&transaction, step).await
+    }
+
+    /// The transaction that was taken to be completed is over, and the consumers that stayed for it go.
+    pub(super) fn completed(&self) {
+        self.transactions.lock().completed();
+        for (mailbox, last) in self.leaving.lock().drain(..) {
+            if self.forget_consumer(mailbox.id()) {
+                let _ = self.connection.link.post(mailbox.farewell(last), Guard::Always);
+            }
+        }
+    }
+
+    /// Says which message was the last that was delivered.
+    pub(crate) async fn close(&self) -> i64 {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return RemoveInfo::NOTHING_DELIVERED;
+        }
+        if self.mode == AcknowledgeMode::Transacted {
+            // Only the broker's answer could fail, and the session goes anyway.
+            let _ = self.complete(TransactionInfo::ROLLBACK).await;
+        }
+        self.remove()
+    }
+
+    /// Takes leave of the broker.
+    fn remove(&self) -> i64 {
+        self.connection.hub.remove_transactions(self.id.value);
+        let consumers = std::mem::take(&mut *self.consumers.lock());
+        let mut last = RemoveInfo::UNKNOWN_DELIVERED;
+        for mailbox in consumers {
+            last = last.max(mailbox.end(closed(), self.out()));
+            self.connection.hub.remove_consumer(mailbox.id());
+        }
+        let info = RemoveInfo {
+            object_id: Some(EntityId::Session(self.id.clone())),
+            last_delivered_sequence_id: last,
+            ..RemoveInfo::default()
+        };
+        // An error says that the connection is closed, and the session with it.
+        let _ = self.connection.link.post(info, Guard::Always);
+        last
+    }
+}
+
+impl Drop for SessionInner {
+    fn drop(&mut self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if let Some(transaction) = self.transactions.lock().complete() {
+            let rollback = transaction.step(&self.connection.id, TransactionInfo::ROLLBACK);
+            let _ = self.connection.link.post(rollback, transaction.guard());
+        }
+        self.remove();
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the session is closed")
+}

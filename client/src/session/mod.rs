@@ -1,0 +1,309 @@
+//! JMS `Session`.
+
+mod completing;
+mod inner;
+
+use std::sync::Arc;
+
+pub(crate) use inner::SessionInner;
+
+use crate::connection::ConnectionInner;
+use crate::connection::temporary::TemporaryDestination;
+use crate::consumer::{Consumer, ConsumerInner, ConsumerOptions, Mailbox};
+use crate::error::{Error, ErrorKind, Result};
+use crate::producer::Producer;
+use crate::wire::{ConsumerId, ConsumerInfo, Destination, DestinationKind, SessionId, TransactionInfo};
+
+/// When a received message counts as consumed (the modes of JMS `Session`, and ActiveMQ's `INDIVIDUAL_ACKNOWLEDGE`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum AcknowledgeMode {
+    /// `AUTO_ACKNOWLEDGE`: when it is returned from `receive`, or when the listener has returned.
+    #[default]
+    Auto,
+    /// `CLIENT_ACKNOWLEDGE`: when [`Message::acknowledge`](crate::Message::acknowledge) is called on it or on a later
+    /// message of the session.
+    Client,
+    /// `DUPS_OK_ACKNOWLEDGE`: as [`Auto`](Self::Auto), for topics in batches.
+    DupsOk,
+    /// `INDIVIDUAL_ACKNOWLEDGE`: when [`Message::acknowledge`](crate::Message::acknowledge) is called on it.
+    Individual,
+    /// `SESSION_TRANSACTED`: when the session commits.
+    Transacted,
+}
+
+impl AcknowledgeMode {
+    /// Nobody has to ask for it.
+    pub(crate) fn is_automatic(self) -> bool {
+        matches!(self, Self::Auto | Self::DupsOk)
+    }
+}
+
+/// Makes producers and consumers, and holds a transaction together (JMS `Session`).
+///
+/// Made by [`Connection::create_session`](crate::Connection::create_session). A clone is another handle of the same
+/// session. Its producers and consumers may be used from different tasks; a transaction is everything the session does
+/// between two calls of [`commit`](Self::commit) or [`rollback`](Self::rollback), whoever does it.
+///
+/// When the last handle is gone, producers and consumers included, the session is closed without waiting, and an open
+/// transaction is rolled back.
+#[derive(Debug, Clone)]
+pub struct Session {
+    inner: Arc<SessionInner>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        connection: Arc<ConnectionInner>,
+        id: SessionId,
+        mode: AcknowledgeMode,
+    ) -> Result<Self> {
+        Ok(Self {
+            inner: Arc::new(SessionInner::new(connection, id, mode)?),
+        })
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<SessionInner> {
+        &self.inner
+    }
+
+    /// The mode (`getAcknowledgeMode`).
+    pub fn acknowledge_mode(&self) -> AcknowledgeMode {
+        self.inner.mode
+    }
+
+    /// True if the session has transactions (`getTransacted`).
+    pub fn is_transacted(&self) -> bool {
+        self.inner.mode == AcknowledgeMode::Transacted
+    }
+
+    /// A producer for one destination (`createProducer`).
+    ///
+    /// # Errors
+    ///
+    /// What the broker answers, for instance [`is_security`](Error::is_security);
+    /// [`is_timeout`](Error::is_timeout) if it does not; [`is_closed`](Error::is_closed).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped there is no producer.
+    pub async fn create_producer(&self, destination: &Destination) -> Result<Producer> {
+        Producer::create(self.inner.clone(), Some(destination.clone())).await
+    }
+
+    /// A producer whose messages each name their destination (`createProducer(null)`).
+    ///
+    /// # Errors
+    ///
+    /// As [`create_producer`](Self::create_producer).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped there is no producer.
+    pub async fn create_anonymous_producer(&self) -> Result<Producer> {
+        Producer::create(self.inner.clone(), None).await
+    }
+
+    /// A consumer (`createConsumer`).
+    ///
+    /// # Errors
+    ///
+    /// What the broker answers, for instance [`is_security`](Error::is_security);
+    /// [`is_invalid_destination`](Error::is_invalid_destination) for a temporary destination of another connection;
+    /// [`is_uri`](Error::is_uri) for an unknown `consumer.*` option of the destination;
+    /// [`is_timeout`](Error::is_timeout); [`is_closed`](Error::is_closed).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped there is no consumer.
+    pub async fn create_consumer(&self, destination: &Destination) -> Result<Consumer> {
+        self.create_consumer_with(destination, ConsumerOptions::default())
+            .await
+    }
+
+    /// A consumer with a selector or other options (`createConsumer(Destination, String, boolean)`).
+    ///
+    /// # Errors
+    ///
+    /// As [`create_consumer`](Self::create_consumer), and [`is_invalid_selector`](Error::is_invalid_selector).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped there is no consumer.
+    pub async fn create_consumer_with(
+        &self,
+        destination: &Destination,
+        options: ConsumerOptions,
+    ) -> Result<Consumer> {
+        let inner = &self.inner;
+        inner.check_open()?;
+        if destination.name().is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidDestination,
+                "a destination needs a name",
+            ));
+        }
+        let options = options.overridden_by(destination)?;
+        let connection = &inner.connection;
+        connection.check_owner(destination)?;
+        let defaults = &connection.options;
+        let id = ConsumerId {
+            connection_id: inner.id.connection_id.clone(),
+            session_id: inner.id.value,
+            value: inner.next_consumer(),
+        };
+        let policy = &defaults.prefetch_policy;
+        let prefetch = match options.prefetch {
+            Some(prefetch) => prefetch,
+            None if destination.is_queue() => policy.queue_prefetch,
+            None => policy.topic_prefetch,
+        };
+        let pending_limit = options
+            .maximum_pending_message_limit
+            .unwrap_or(policy.maximum_pending_message_limit);
+        let info = ConsumerInfo {
+            consumer_id: Some(id.clone()),
+            destination: Some(destination.clone()),
+            prefetch_size: prefetch.into(),
+            maximum_pending_message_limit: i32::try_from(pending_limit).unwrap_or(i32::MAX),
+            dispatch_async: options.dispatch_async.unwrap_or(defaults.dispatch_async),
+            selector: options.selector.clone(),
+            no_local: options.no_local,
+            exclusive: options.exclusive.unwrap_or(defaults.exclusive_consumer),
+            retroactive: options.retroactive.unwrap_or(defaults.use_retroactive_consumer),
+            priority: options.priority,
+            ..ConsumerInfo::default()
+        };
+        let rules = inner.rules(prefetch, destination);
+        let mailbox = Arc::new(Mailbox::new(
+            id,
+            destination.clone(),
+            rules,
+            connection.hub.audit.clone(),
+        ));
+        connection
+            .hub
+            .add_consumer(mailbox.clone(), || connection.link.connection());
+        inner.add_consumer(mailbox.clone());
+        // From here on dropping it takes leave of the broker, also if the answer is not waited for.
+        let consumer = ConsumerInner {
+            session: inner.clone(),
+            mailbox,
+            selector: options.selector,
+        };
+        match connection.call(Box::new(info)).await {
+            Ok(_) => Ok(Consumer::new(consumer)),
+            Err(error) => {
+                if error.throwable().is_some() {
+                    // The broker does not know it.
+                    inner.forget_consumer(consumer.mailbox.id());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A queue that lives as long as the connection, or until it is deleted (`createTemporaryQueue`). Only this
+    /// connection may consume from it; everybody may send to it.
+    ///
+    /// # Errors
+    ///
+    /// What the broker answers; [`is_timeout`](Error::is_timeout); [`is_closed`](Error::is_closed).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the queue may exist until the connection ends.
+    pub async fn create_temporary_queue(&self) -> Result<TemporaryDestination> {
+        self.inner.check_open()?;
+        TemporaryDestination::create(&self.inner.connection, DestinationKind::TempQueue).await
+    }
+
+    /// A topic that lives as long as the connection, or until it is deleted (`createTemporaryTopic`).
+    ///
+    /// # Errors
+    ///
+    /// As [`create_temporary_queue`](Self::create_temporary_queue).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the topic may exist until the connection ends.
+    pub async fn create_temporary_topic(&self) -> Result<TemporaryDestination> {
+        self.inner.check_open()?;
+        TemporaryDestination::create(&self.inner.connection, DestinationKind::TempTopic).await
+    }
+
+    /// Commits the transaction and begins another (`commit`). Without work since the last one there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// * [`is_rolled_back`](Error::is_rolled_back): nothing of it happened, and what it received is delivered again.
+    ///   That is so if the broker refuses, or if the connection broke since the transaction received something: it
+    ///   cannot be told to another broker.
+    /// * [`is_in_doubt`](Error::is_in_doubt): the commit was sent and not answered, because the connection broke or the
+    ///   broker took longer than [`request_timeout`](crate::options::ConnectionOptions::request_timeout). It may have
+    ///   happened or not.
+    /// * [`is_illegal_state`](Error::is_illegal_state) for a session that is not transacted.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: if the future is dropped the outcome is not known.
+    #[tracing::instrument(level = "debug", skip_all, fields(session = %self.inner.id))]
+    pub async fn commit(&self) -> Result<()> {
+        self.inner.check_transacted()?;
+        self.inner.complete(TransactionInfo::COMMIT_ONE_PHASE).await
+    }
+
+    /// Rolls the transaction back and begins another (`rollback`): what it sent is gone, and what it received is
+    /// delivered again, after the delay of the [`RedeliveryPolicy`](crate::options::RedeliveryPolicy).
+    ///
+    /// # Errors
+    ///
+    /// [`is_timeout`](Error::is_timeout) if the broker does not answer; the transaction is gone nevertheless.
+    /// [`is_illegal_state`](Error::is_illegal_state) for a session that is not transacted.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the transaction is rolled back, but what it received is delivered again only when its
+    /// consumer is closed.
+    pub async fn rollback(&self) -> Result<()> {
+        self.inner.check_transacted()?;
+        self.inner.complete(TransactionInfo::ROLLBACK).await
+    }
+
+    /// Delivers again what was delivered and not acknowledged (`recover`).
+    ///
+    /// # Errors
+    ///
+    /// [`is_illegal_state`](Error::is_illegal_state) for a transacted session.
+    ///
+    /// # Cancel safety
+    ///
+    /// Does not wait.
+    pub async fn recover(&self) -> Result<()> {
+        self.inner.check_open()?;
+        if self.is_transacted() {
+            return Err(Error::new(
+                ErrorKind::IllegalState,
+                "a transacted session rolls back instead",
+            ));
+        }
+        self.inner
+            .consumers()
+            .iter()
+            .try_for_each(|mailbox| mailbox.recover(self.inner.out()))
+    }
+
+    /// Closes the session with its producers and consumers (`close`). An open transaction is rolled back; messages that
+    /// were not acknowledged go back.
+    ///
+    /// # Errors
+    ///
+    /// None today; closing twice is fine.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the session is closed when its last handle is.
+    pub async fn close(&self) -> Result<()> {
+        self.inner.close().await;
+        Ok(())
+    }
+}
