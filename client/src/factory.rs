@@ -220,11 +220,6 @@ fn refuse_unsupported(options: &ConnectionOptions, failover: Option<&FailoverOpt
     let defaults = ConnectionOptions::default();
     let mut refused = vec![
         (
-            // It speaks of durable subscribers, of which there are none.
-            options.optimized_message_dispatch != defaults.optimized_message_dispatch,
-            "jms.optimizedMessageDispatch",
-        ),
-        (
             options.audit_maximum_producer_number != defaults.audit_maximum_producer_number,
             "jms.auditMaximumProducerNumber",
         ),

@@ -66,7 +66,7 @@ mod transaction;
 
 pub use connection::temporary::TemporaryDestination;
 pub use connection::{Connection, ConnectionMetadata, ConnectionStats};
-pub use consumer::{Consumer, ConsumerOptions, Listener};
+pub use consumer::{Browser, Consumer, ConsumerOptions, Listener};
 pub use error::{Error, Result, Retry};
 pub use events::{ConnectionState, Event, Events};
 pub use factory::ConnectionFactory;

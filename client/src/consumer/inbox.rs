@@ -76,6 +76,28 @@ pub(crate) struct Rules {
     /// How many acknowledged messages are remembered, to recognise those whose acknowledgement a break lost; 0 on a
     /// connection that does not survive one.
     pub(crate) remember: usize,
+    /// Messages are looked at only, whatever the session does with others.
+    pub(crate) browses: bool,
+}
+
+impl Rules {
+    /// A queue browser: what it acknowledges only makes room for more.
+    pub(crate) fn browser(prefetch: u16) -> Self {
+        Self {
+            mode: AcknowledgeMode::Auto,
+            prefetch,
+            batch: Some(usize::from(prefetch) / 2).filter(|&batch| batch > 1),
+            batch_age: None,
+            // The application may want to see what has expired, or was delivered often.
+            check_expiry: false,
+            redelivery: RedeliveryPolicy {
+                pre_dispatch_check: false,
+                ..RedeliveryPolicy::default()
+            },
+            remember: 0,
+            browses: true,
+        }
+    }
 }
 
 /// What happened in passing, for the statistics.

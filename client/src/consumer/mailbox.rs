@@ -27,6 +27,7 @@ pub(crate) struct Mailbox {
     mode: AcknowledgeMode,
     /// The consumer asks for each message.
     pull: bool,
+    browses: bool,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -87,6 +88,7 @@ impl Mailbox {
             destination,
             mode: rules.mode,
             pull: rules.prefetch == 0,
+            browses: rules.browses,
             state: Mutex::new(State {
                 inbox: Inbox::new(id, rules, audit),
                 connection: 0,
@@ -106,6 +108,15 @@ impl Mailbox {
 
     pub(crate) fn destination(&self) -> &Destination {
         &self.destination
+    }
+
+    /// How its messages are acknowledged.
+    pub(crate) fn mode(&self) -> AcknowledgeMode {
+        self.mode
+    }
+
+    pub(crate) fn browses(&self) -> bool {
+        self.browses
     }
 
     pub(crate) fn pulls(&self) -> bool {
@@ -159,7 +170,7 @@ impl Mailbox {
         self.changed.notify_waiters();
     }
 
-    /// How many pulls have found nothing so far.
+    /// How often the broker has said that there is nothing more: it answers pulls so, and ends the snapshot of a browser.
     pub(crate) fn empty_answers(&self) -> u64 {
         self.state.lock().empty_answers
     }

@@ -2,6 +2,7 @@
 
 mod ack;
 mod audit;
+mod browser;
 mod inbox;
 mod listener;
 mod mailbox;
@@ -18,6 +19,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 pub(crate) use audit::Audit;
+pub use browser::Browser;
 pub(crate) use inbox::Rules;
 pub use listener::Listener;
 pub(crate) use mailbox::{Found, Mailbox, Out, Settled, Taken};
@@ -60,6 +62,8 @@ pub(crate) struct ConsumerInner {
     pub(crate) session: Arc<SessionInner>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) selector: Option<Arc<str>>,
+    /// Number of the physical connection a browser looks through.
+    pub(crate) browses_over: Option<u64>,
 }
 
 /// How long to wait for a message.
@@ -213,7 +217,7 @@ impl ConsumerInner {
         self.session.answered(taken.receipts).await?;
         let limit = self.session.connection.inflated_limit();
         let message = Message::from_wire(taken.message).with_inflated_limit(limit);
-        Ok(match self.session.mode {
+        Ok(match self.mailbox.mode() {
             AcknowledgeMode::Client => message.with_acknowledger(Arc::new(AcknowledgeSession {
                 session: Arc::downgrade(&self.session),
                 connection: taken.connection,
@@ -248,10 +252,13 @@ impl ConsumerInner {
         let empty_before = mailbox.empty_answers();
         loop {
             let mut changed = std::pin::pin!(mailbox.changed().notified());
+            let ended = mailbox.browses() && mailbox.empty_answers() > 0;
             let until = match self.try_take(hold)? {
                 Found::Message(taken) => return Ok(Some(taken)),
+                Found::Nothing(_) if ended => return Ok(None),
                 Found::Nothing(until) => until,
             };
+            self.check_browsing()?;
             if mailbox.pulls() {
                 let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
                 if left.is_some() && mailbox.empty_answers() != empty_before {
@@ -278,8 +285,19 @@ impl ConsumerInner {
         }
     }
 
+    /// What a browser has not been shown went with its connection.
+    fn check_browsing(&self) -> Result<()> {
+        match self.browses_over {
+            Some(over) if over != self.session.connection.link.connection() => Err(Error::new(
+                ErrorKind::Interrupted,
+                "the connection broke while the queue was being browsed: browse it again",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     fn try_take(&self, hold: bool) -> Result<Found> {
-        self.mailbox.take(hold, self.out(), || match self.session.mode {
+        self.mailbox.take(hold, self.out(), || match self.mailbox.mode() {
             AcknowledgeMode::Transacted => self.session.enter().map(Some),
             _ => Ok(None),
         })

@@ -62,6 +62,8 @@ impl Tracker {
                 }
                 None => return false,
             },
+            // What a browser has seen would come again.
+            Command::ConsumerInfo(info) if info.browser => return false,
             Command::ConsumerInfo(info) => match &info.consumer_id {
                 Some(id) => {
                     let session = self.sessions.entry(id.session_id).or_default();

@@ -85,8 +85,14 @@ impl SessionInner {
         self.consumers.lock().push(mailbox);
     }
 
+    /// Those that consume, which browsers do not.
     pub(crate) fn consumers(&self) -> Vec<Arc<Mailbox>> {
-        self.consumers.lock().clone()
+        let consumers = self.consumers.lock();
+        consumers
+            .iter()
+            .filter(|consumer| !consumer.browses())
+            .cloned()
+            .collect()
     }
 
     pub(crate) fn out(&self) -> Out<'_> {
@@ -134,6 +140,7 @@ impl SessionInner {
             } else {
                 0
             },
+            browses: false,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod completing;
 mod inner;
+mod subscribe;
 
 use std::sync::Arc;
 
@@ -9,10 +10,11 @@ pub(crate) use inner::SessionInner;
 
 use crate::connection::ConnectionInner;
 use crate::connection::temporary::TemporaryDestination;
-use crate::consumer::{Consumer, ConsumerInner, ConsumerOptions, Mailbox};
+use crate::consumer::{Browser, Consumer, ConsumerOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::Producer;
-use crate::wire::{ConsumerId, ConsumerInfo, Destination, DestinationKind, SessionId, TransactionInfo};
+use crate::wire::{Destination, DestinationKind, RemoveSubscriptionInfo, SessionId, TransactionInfo};
+use subscribe::Kind;
 
 /// When a received message counts as consumed (the modes of JMS `Session`, and ActiveMQ's `INDIVIDUAL_ACKNOWLEDGE`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -134,72 +136,117 @@ impl Session {
         destination: &Destination,
         options: ConsumerOptions,
     ) -> Result<Consumer> {
-        let inner = &self.inner;
-        inner.check_open()?;
-        if destination.name().is_empty() {
+        let subscribed = self.inner.subscribe(destination, options, Kind::Plain).await?;
+        Ok(Consumer::new(subscribed))
+    }
+
+    /// A subscription of a topic that keeps what arrives while nobody consumes from it (`createDurableSubscriber`). It
+    /// belongs to the client id, which has to be given (`jms.clientID`, or
+    /// [`ConnectionFactory::client_id`](crate::ConnectionFactory::client_id)), and lives until
+    /// [`unsubscribe`](Self::unsubscribe); closing the consumer only leaves it. The same name with another topic or selector
+    /// replaces it.
+    ///
+    /// Over a `failover:` connection the new broker is told of it as of any consumer.
+    ///
+    /// # Errors
+    ///
+    /// [`is_illegal_state`](Error::is_illegal_state) without a client id; [`is_invalid`](Error::is_invalid) for an empty
+    /// name; [`is_invalid_destination`](Error::is_invalid_destination) for what is no topic, or a temporary one; and as
+    /// [`create_consumer`](Self::create_consumer).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped there is no consumer; the subscription may exist.
+    pub async fn create_durable_subscriber(&self, topic: &Destination, name: &str) -> Result<Consumer> {
+        self.create_durable_subscriber_with(topic, name, ConsumerOptions::default())
+            .await
+    }
+
+    /// A durable subscription with a selector or other options (`createDurableSubscriber(Topic, String, String, boolean)`).
+    ///
+    /// # Errors
+    ///
+    /// As [`create_durable_subscriber`](Self::create_durable_subscriber), and
+    /// [`is_invalid_selector`](Error::is_invalid_selector).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`create_durable_subscriber`](Self::create_durable_subscriber).
+    pub async fn create_durable_subscriber_with(
+        &self,
+        topic: &Destination,
+        name: &str,
+        options: ConsumerOptions,
+    ) -> Result<Consumer> {
+        self.inner.check_durable(name)?;
+        if !topic.is_topic() || topic.is_temporary() {
             return Err(Error::new(
                 ErrorKind::InvalidDestination,
-                "a destination needs a name",
+                format!("{topic} cannot have a durable subscription: only a topic that lasts can"),
             ));
         }
-        let options = options.overridden_by(destination)?;
-        let connection = &inner.connection;
-        connection.check_owner(destination)?;
-        let defaults = &connection.options;
-        let id = ConsumerId {
-            connection_id: inner.id.connection_id.clone(),
-            session_id: inner.id.value,
-            value: inner.next_consumer(),
+        let subscribed = self.inner.subscribe(topic, options, Kind::Durable(name)).await?;
+        Ok(Consumer::new(subscribed))
+    }
+
+    /// Ends a durable subscription (`unsubscribe`), which nobody may be consuming from.
+    ///
+    /// # Errors
+    ///
+    /// What the broker answers: [`is_invalid_destination`](Error::is_invalid_destination) if there is none of that name;
+    /// another error of the broker if it is in use. [`is_illegal_state`](Error::is_illegal_state) without a client id;
+    /// [`is_timeout`](Error::is_timeout); [`is_closed`](Error::is_closed).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the subscription may be gone or not.
+    pub async fn unsubscribe(&self, name: &str) -> Result<()> {
+        self.inner.check_durable(name)?;
+        let connection = &self.inner.connection;
+        let info = RemoveSubscriptionInfo {
+            connection_id: Some(connection.id.clone()),
+            client_id: Some(connection.client_id.clone()),
+            subscription_name: Some(name.into()),
+            ..RemoveSubscriptionInfo::default()
         };
-        let policy = &defaults.prefetch_policy;
-        let prefetch = match options.prefetch {
-            Some(prefetch) => prefetch,
-            None if destination.is_queue() => policy.queue_prefetch,
-            None => policy.topic_prefetch,
-        };
-        let pending_limit = options
-            .maximum_pending_message_limit
-            .unwrap_or(policy.maximum_pending_message_limit);
-        let info = ConsumerInfo {
-            consumer_id: Some(id.clone()),
-            destination: Some(destination.clone()),
-            prefetch_size: prefetch.into(),
-            maximum_pending_message_limit: i32::try_from(pending_limit).unwrap_or(i32::MAX),
-            dispatch_async: options.dispatch_async.unwrap_or(defaults.dispatch_async),
-            selector: options.selector.clone(),
-            no_local: options.no_local,
-            exclusive: options.exclusive.unwrap_or(defaults.exclusive_consumer),
-            retroactive: options.retroactive.unwrap_or(defaults.use_retroactive_consumer),
-            priority: options.priority,
-            ..ConsumerInfo::default()
-        };
-        let rules = inner.rules(prefetch, destination);
-        let mailbox = Arc::new(Mailbox::new(
-            id,
-            destination.clone(),
-            rules,
-            connection.hub.audit.clone(),
-        ));
-        connection
-            .hub
-            .add_consumer(mailbox.clone(), || connection.link.connection());
-        inner.add_consumer(mailbox.clone());
-        // From here on dropping it takes leave of the broker, also if the answer is not waited for.
-        let consumer = ConsumerInner {
-            session: inner.clone(),
-            mailbox,
-            selector: options.selector,
-        };
-        match connection.call(Box::new(info)).await {
-            Ok(_) => Ok(Consumer::new(consumer)),
-            Err(error) => {
-                if error.throwable().is_some() {
-                    // The broker does not know it.
-                    inner.forget_consumer(consumer.mailbox.id());
-                }
-                Err(error)
-            }
+        connection.call(info).await.map(drop)
+    }
+
+    /// Looks at the messages of a queue without consuming them (`createBrowser`).
+    ///
+    /// # Errors
+    ///
+    /// As [`create_consumer`](Self::create_consumer); [`is_invalid_destination`](Error::is_invalid_destination) for a topic.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped there is no browser.
+    pub async fn create_browser(&self, queue: &Destination) -> Result<Browser> {
+        self.create_browser_with(queue, ConsumerOptions::default()).await
+    }
+
+    /// A browser with a selector or another prefetch (`createBrowser(Queue, String)`); the other options mean nothing to it.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_browser`](Self::create_browser), and [`is_invalid_selector`](Error::is_invalid_selector).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`create_browser`](Self::create_browser).
+    pub async fn create_browser_with(
+        &self,
+        queue: &Destination,
+        options: ConsumerOptions,
+    ) -> Result<Browser> {
+        if !queue.is_queue() {
+            return Err(Error::new(
+                ErrorKind::InvalidDestination,
+                format!("{queue} cannot be browsed: only a queue can"),
+            ));
         }
+        let subscribed = self.inner.subscribe(queue, options, Kind::Browser).await?;
+        Ok(Browser::new(subscribed))
     }
 
     /// A queue that lives as long as the connection, or until it is deleted (`createTemporaryQueue`). Only this

@@ -3,6 +3,7 @@
 mod acknowledge;
 mod failover;
 mod messages;
+mod subscriptions;
 mod transactions;
 
 use openwire_client::{

@@ -15,6 +15,7 @@ fn rules(mode: AcknowledgeMode) -> Rules {
             ..RedeliveryPolicy::default()
         },
         remember: 4,
+        browses: false,
     }
 }
 
