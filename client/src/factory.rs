@@ -157,6 +157,7 @@ impl ConnectionFactory {
         let (link, ready) = Link::start(
             Config {
                 endpoints,
+                discovered: None,
                 attempt_timeout,
                 failover,
                 tls: self.tls.clone(),

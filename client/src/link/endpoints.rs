@@ -5,14 +5,15 @@ use rand::seq::SliceRandom;
 
 use crate::uri::Endpoint;
 
-/// A broker may push a list of addresses; a longer one is cut. No cluster is that large.
+/// A broker or a discovery agent may tell of so many addresses; a longer list is cut. No cluster is that large.
 const MAX_PUSHED: usize = 1024;
 
-/// The addresses of the brokers: those of the URI, and those a broker has told of.
+/// The addresses of the brokers: those of the URI, those a broker has told of, and those a discovery agent has found.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
     configured: Vec<Endpoint>,
     pushed: Vec<Endpoint>,
+    discovered: Vec<Endpoint>,
     randomize: bool,
     /// The one that failed last goes to the end of the next pass.
     failed: Option<Endpoint>,
@@ -23,6 +24,7 @@ impl Endpoints {
         Self {
             configured: distinct(configured),
             pushed: Vec::new(),
+            discovered: Vec::new(),
             randomize,
             failed: None,
         }
@@ -30,7 +32,7 @@ impl Endpoints {
 
     /// The addresses of one pass, in the order to try them.
     pub(crate) fn pass(&mut self, rng: &mut impl Rng) -> Vec<Endpoint> {
-        let mut list = distinct(self.pushed.iter().chain(&self.configured).cloned());
+        let mut list = self.known();
         let failed = self.failed.take().and_then(|failed| {
             let at = list.iter().position(|endpoint| same_address(endpoint, &failed))?;
             Some(list.remove(at))
@@ -40,6 +42,12 @@ impl Endpoints {
         }
         list.extend(failed);
         list
+    }
+
+    /// Each address once, in the order in which the lists count.
+    fn known(&self) -> Vec<Endpoint> {
+        let lists = [&self.discovered, &self.pushed, &self.configured];
+        distinct(lists.into_iter().flatten().cloned())
     }
 
     /// The connection to this address broke.
@@ -54,10 +62,20 @@ impl Endpoints {
         }
     }
 
+    /// What the discovery agent finds now, instead of what it found before. True if there is an address among them
+    /// that was not known.
+    pub(crate) fn discover(&mut self, endpoints: Vec<Endpoint>) -> bool {
+        let before = self.known();
+        self.discovered = distinct(endpoints.into_iter().take(MAX_PUSHED));
+        let known = |endpoint: &Endpoint| before.iter().any(|known| same_address(known, endpoint));
+        !self.discovered.iter().all(known)
+    }
+
     /// A broker sends its clients elsewhere (`reconnectTo`): only that address counts from now on.
     pub(crate) fn redirect(&mut self, endpoint: Endpoint) {
         self.configured = vec![endpoint];
         self.pushed.clear();
+        self.discovered.clear();
         self.failed = None;
     }
 }
@@ -146,6 +164,18 @@ mod tests {
         assert_eq!(hosts(&list.pass(&mut rng())), ["c", "b", "a"]);
         list.push(Vec::new());
         assert_eq!(hosts(&list.pass(&mut rng())), ["c", "b", "a"]);
+    }
+
+    #[test]
+    fn what_an_agent_finds_comes_first_and_goes_when_it_is_gone() {
+        let mut list = endpoints(&["a"], false);
+        list.push(vec![endpoint("b")]);
+        assert!(list.discover(vec![endpoint("c"), endpoint("a")]));
+        assert_eq!(hosts(&list.pass(&mut rng())), ["c", "a", "b"]);
+        assert!(!list.discover(vec![endpoint("b")]));
+        assert_eq!(hosts(&list.pass(&mut rng())), ["b", "a"]);
+        assert!(!list.discover(Vec::new()));
+        assert_eq!(hosts(&list.pass(&mut rng())), ["b", "a"]);
     }
 
     #[test]

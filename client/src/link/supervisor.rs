@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::{Backoff, Next};
@@ -25,6 +25,8 @@ use crate::wire::{Command, ConnectionControl, ConnectionInfo};
 pub(crate) struct Config {
     /// Where to connect to.
     pub(crate) endpoints: Vec<Endpoint>,
+    /// The URIs of the brokers that a discovery agent finds, which come first.
+    pub(crate) discovered: Option<watch::Receiver<Vec<String>>>,
     /// What happens when a connection breaks; none is the end.
     pub(crate) failover: Option<FailoverOptions>,
     pub(crate) tls: TlsOptions,
@@ -40,6 +42,7 @@ pub(crate) struct Config {
 
 pub(super) struct Supervisor {
     endpoints: Endpoints,
+    discovered: Option<watch::Receiver<Vec<String>>>,
     backoff: Backoff,
     failover: Option<FailoverOptions>,
     tls: TlsOptions,
@@ -75,6 +78,7 @@ impl Supervisor {
         let randomize = config.failover.as_ref().is_some_and(|options| options.randomize);
         Self {
             endpoints: Endpoints::new(config.endpoints, randomize),
+            discovered: config.discovered,
             backoff,
             failover: config.failover,
             tls: config.tls,
@@ -267,11 +271,18 @@ impl Supervisor {
 
     async fn try_passes(&mut self, mut broken: Option<&mut Break>) -> Result<Running> {
         if let Some(broken) = &broken {
-            sleep(self.backoff.after_break(broken.lived, rand::random())).await;
+            let delay = self.backoff.after_break(broken.lived, rand::random());
+            self.pause(delay).await;
         }
         loop {
             let mut last = Error::new(ErrorKind::Io, "there is no address to connect to");
+            self.discover();
             let pass = self.endpoints.pass(&mut rand::rng());
+            if pass.is_empty() && self.discovered.is_some() {
+                // That nobody is announced yet is no failure.
+                self.announced().await;
+                continue;
+            }
             for endpoint in pass {
                 if let Some(broken) = &mut broken {
                     broken.attempts += 1;
@@ -302,10 +313,48 @@ impl Supervisor {
                         cause: last,
                         delay,
                     });
-                    sleep(delay).await;
+                    self.pause(delay).await;
                 }
             }
         }
+    }
+
+    /// Takes over what the discovery agent finds. True if there is an address that was not known.
+    fn discover(&mut self) -> bool {
+        let (Some(discovered), Some(options)) = (&mut self.discovered, &self.failover) else {
+            return false;
+        };
+        let learn = |uri: &String| match options.learn(uri) {
+            Ok(endpoint) => Some(endpoint),
+            Err(error) => {
+                tracing::debug!(%uri, %error, "a broker is announced by a URI that is of no use");
+                None
+            }
+        };
+        let found = discovered.borrow_and_update().iter().filter_map(learn).collect();
+        self.endpoints.discover(found)
+    }
+
+    /// Waits until an address is announced that was not known.
+    async fn announced(&mut self) {
+        loop {
+            let Some(discovered) = &mut self.discovered else {
+                return std::future::pending().await;
+            };
+            if discovered.changed().await.is_err() {
+                // The agent is gone: nobody will be announced any more.
+                return std::future::pending().await;
+            }
+            if self.discover() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for `delay`, or until there is an address that has not been tried.
+    async fn pause(&mut self, delay: Duration) {
+        // Whoever comes first, the pass that follows sees all that was announced.
+        let _ = timeout(delay, self.announced()).await;
     }
 
     async fn attempt(&mut self, endpoint: &Endpoint, broken: Option<&mut Break>) -> Result<Running, Failure> {
