@@ -4,8 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use openwire_client::environment::{self, now_millis, random};
 use openwire_client::wire::{BrokerId, Destination};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -469,16 +470,13 @@ fn unique_name() -> String {
 
 /// The name of this machine, as its clients may know it.
 fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    environment::host_name(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
 }
 
 /// An id that no other start of a broker gets.
 fn broker_id() -> BrokerId {
-    let millis = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis());
-    let random: u32 = rand::random();
-    let value = format!("ID:{}-{}-{millis}-{random}:1", host_name(), std::process::id());
+    let (millis, random) = (now_millis(), random::<u32>());
+    let value = format!("ID:{}-{random}-{millis}-0:1", host_name());
     BrokerId {
         value: Some(value.into()),
     }

@@ -48,6 +48,8 @@
 //!
 //! * `tls` (default): `ssl:` URIs, through rustls.
 
+#[doc(hidden)]
+pub mod environment;
 pub mod error;
 pub mod events;
 pub mod message;

@@ -14,8 +14,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use openwire_client::environment::now_millis;
 use openwire_client::wire::{Command, Destination, ExceptionResponse, Throwable};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -32,7 +33,7 @@ const COMPLETIONS_PER_TURN: usize = 256;
 /// The timer looks at the clock at least this often, because the wall clock can be set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
-/// Drives the core. See the module.
+/// Drives the core, whose time is milliseconds since 1970. See the module.
 pub(crate) struct Driver {
     turn: Mutex<Turn>,
     store: Arc<dyn Store>,
@@ -214,7 +215,7 @@ impl Driver {
             if turn.stage == Stage::Stopped {
                 return None;
             }
-            let result = work(&mut turn, now());
+            let result = work(&mut turn, now_millis());
             turn.apply(&*self.store, &self.answers, &mut sleepers);
             let deadline = turn.core.next_deadline();
             let sooner = match (deadline, turn.alarm) {
@@ -239,6 +240,7 @@ impl Driver {
         loop {
             let alarm = self.set_alarm();
             tokio::select! {
+                biased;
                 _ = completions.recv_many(&mut batch, COMPLETIONS_PER_TURN) => self.complete(&mut batch),
                 () = self.sooner.notified() => {}
                 () = tokio::time::sleep(alarm) => self.tick(),
@@ -253,7 +255,7 @@ impl Driver {
         match turn.alarm {
             // Rounded up to the timer's grain, so that it never wakes too early over and over.
             Some(alarm) => {
-                Duration::from_millis(alarm.saturating_sub(now()).max(1) as u64).min(LONGEST_SLEEP)
+                Duration::from_millis(alarm.saturating_sub(now_millis()).max(1) as u64).min(LONGEST_SLEEP)
             }
             None => LONGEST_SLEEP,
         }
@@ -399,11 +401,4 @@ fn not_stored(response: &Command, failure: &StoreError) -> Command {
         ..ExceptionResponse::default()
     })
     .into()
-}
-
-/// The time the core is given: milliseconds since 1970.
-fn now() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as i64)
 }

@@ -209,6 +209,7 @@ impl Listener {
                         warn!(listener = %self.address, "cannot accept connections now: {failure}");
                     }
                     tokio::select! {
+                        biased;
                         () = sleep(pause) => {}
                         _ = stop.wait_for(|stop| *stop) => break,
                     }
@@ -292,6 +293,7 @@ async fn connect(server: Arc<Server>, incoming: Incoming, settings: Arc<ListenUr
     };
     let mut stop = server.stop.clone();
     let accepted = tokio::select! {
+        biased;
         accepted = timeout_at(deadline, TlsAcceptor::from(tls).accept(stream)) => accepted,
         _ = stop.wait_for(|stop| *stop) => return,
     };
@@ -320,6 +322,7 @@ async fn greet(
 ) {
     let mut stop = server.stop.clone();
     let greeted = tokio::select! {
+        biased;
         greeted = timeout_at(deadline, handshake(&mut stream, &settings.wire)) => greeted,
         _ = stop.wait_for(|stop| *stop) => return,
     };

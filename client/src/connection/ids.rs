@@ -2,7 +2,8 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::environment::{now_millis, random, simulated_id};
 
 /// Makes connection ids and client ids: `ID:host-number-milliseconds-kind:count`.
 #[derive(Debug)]
@@ -23,8 +24,11 @@ pub(crate) static CONNECTION_IDS: IdGenerator = IdGenerator {
 
 impl IdGenerator {
     pub(crate) fn next(&self, prefix: Option<&str>) -> String {
-        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-        format!("{}:{}-{}:{count}", prefix.unwrap_or("ID"), process(), self.kind)
+        let (process, count) = match simulated_id() {
+            None => (process(), self.count.fetch_add(1, Ordering::Relaxed) + 1),
+            Some(count) => ("simulated-1-1", count),
+        };
+        format!("{}:{process}-{}:{count}", prefix.unwrap_or("ID"), self.kind)
     }
 }
 
@@ -34,7 +38,7 @@ fn process() -> &'static str {
     PROCESS.get_or_init(|| {
         // ActiveMQ takes a port that it has bound for a moment; a random number is as unique among processes that start
         // in the same millisecond.
-        let number: u16 = rand::random();
+        let number: u16 = random();
         format!("{}-{number}-{}", host(), now_millis())
     })
 }
@@ -52,13 +56,6 @@ fn host() -> String {
         .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_'))
         .collect();
     if name.is_empty() { "localhost".into() } else { name }
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now_millis() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

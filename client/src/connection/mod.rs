@@ -9,10 +9,11 @@ pub(crate) mod temporary;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 pub(crate) use hub::Hub;
 pub use metadata::ConnectionMetadata;
@@ -255,7 +256,7 @@ impl ConnectionInner {
             return;
         }
         let limit = self.options.close_timeout;
-        let end = tokio::time::Instant::now() + limit;
+        let end = Instant::now() + limit;
         let sessions: Vec<_> = self
             .sessions
             .lock()
@@ -269,7 +270,7 @@ impl ConnectionInner {
             }
         })
         .await;
-        let left = end.saturating_duration_since(tokio::time::Instant::now());
+        let left = end.saturating_duration_since(Instant::now());
         self.link.close(last, left).await;
     }
 }

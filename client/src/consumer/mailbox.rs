@@ -1,15 +1,15 @@
 //! The [`Inbox`] of a consumer as the link and the application share it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::audit::Audit;
 use super::inbox::{Delivery, Inbox, Next, Rules};
-use crate::connection::ids::now_millis;
 use crate::connection::stats::Counters;
+use crate::environment::{self, now_millis};
 use crate::error::{Error, Result};
 use crate::link::{Guard, Link, Receipt};
 use crate::session::AcknowledgeMode;
@@ -300,7 +300,7 @@ impl Mailbox {
         self.change(out, None, |state, acks| {
             state
                 .inbox
-                .failed(message, Instant::now(), rand::random(), why, acks);
+                .failed(message, Instant::now(), environment::random(), why, acks);
         })?;
         self.changed.notify_waiters();
         Ok(())
@@ -327,7 +327,7 @@ impl Mailbox {
     /// Everything delivered and not acknowledged is delivered again.
     pub(crate) fn recover(&self, out: Out<'_>) -> Result<()> {
         self.change(out, None, |state, acks| {
-            state.inbox.recover(Instant::now(), rand::random(), acks)
+            state.inbox.recover(Instant::now(), environment::random(), acks)
         })?;
         self.changed.notify_waiters();
         Ok(())
@@ -352,7 +352,7 @@ impl Mailbox {
     pub(crate) fn rolled_back(&self, settled: Settled, out: Out<'_>) -> Result<()> {
         self.change(out, None, |state, acks| {
             if state.connection == settled.connection {
-                let (now, random) = (Instant::now(), rand::random());
+                let (now, random) = (Instant::now(), environment::random());
                 let why = "the transaction was rolled back";
                 state.inbox.redeliver(settled.deliveries, now, random, why, acks);
             }

@@ -11,12 +11,13 @@ mod options;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::Stream;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 pub(crate) use audit::Audit;
 pub use browser::Browser;
@@ -279,7 +280,7 @@ impl ConsumerInner {
             match [until, given_up].into_iter().flatten().min() {
                 None => changed.await,
                 Some(end) => {
-                    let _ = tokio::time::timeout_at(end.into(), changed).await;
+                    let _ = tokio::time::timeout_at(end, changed).await;
                 }
             }
         }

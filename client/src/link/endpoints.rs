@@ -31,14 +31,14 @@ impl Endpoints {
     }
 
     /// The addresses of one pass, in the order to try them.
-    pub(crate) fn pass(&mut self, rng: &mut impl Rng) -> Vec<Endpoint> {
+    pub(crate) fn pass(&mut self, mut rng: &mut dyn Rng) -> Vec<Endpoint> {
         let mut list = self.known();
         let failed = self.failed.take().and_then(|failed| {
             let at = list.iter().position(|endpoint| same_address(endpoint, &failed))?;
             Some(list.remove(at))
         });
         if self.randomize {
-            list.shuffle(rng);
+            list.shuffle(&mut rng);
         }
         list.extend(failed);
         list

@@ -14,6 +14,7 @@ use super::running::{Outcome, Running};
 use super::tracker::Tracker;
 use super::traffic::{Restore, Traffic};
 use super::{Shared, Upper};
+use crate::environment::{random, with_rng};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::transport::{self, TlsOptions};
@@ -190,6 +191,7 @@ impl Supervisor {
         tokio::pin!(expired);
         loop {
             let outcome = tokio::select! {
+                biased;
                 outcome = running.next(&self.shared, &mut self.traffic, &*self.upper) => outcome,
                 () = &mut expired => return End::Closed,
             };
@@ -247,7 +249,7 @@ impl Supervisor {
             }
             self.endpoints.push(learnt);
             if control.rebalance_connection {
-                let first = self.endpoints.pass(&mut rand::rng()).into_iter().next();
+                let first = with_rng(|rng| self.endpoints.pass(rng)).into_iter().next();
                 let here = self.current.as_ref();
                 if let (Some(first), Some(here)) = (first, here)
                     && !same_address(&first, here)
@@ -271,13 +273,13 @@ impl Supervisor {
 
     async fn try_passes(&mut self, mut broken: Option<&mut Break>) -> Result<Running> {
         if let Some(broken) = &broken {
-            let delay = self.backoff.after_break(broken.lived, rand::random());
+            let delay = self.backoff.after_break(broken.lived, random());
             self.pause(delay).await;
         }
         loop {
             let mut last = Error::new(ErrorKind::Io, "there is no address to connect to");
             self.discover();
-            let pass = self.endpoints.pass(&mut rand::rng());
+            let pass = with_rng(|rng| self.endpoints.pass(rng));
             if pass.is_empty() && self.discovered.is_some() {
                 // That nobody is announced yet is no failure.
                 self.announced().await;
@@ -301,7 +303,7 @@ impl Supervisor {
                     }
                 }
             }
-            match self.backoff.after_failed_pass(rand::random()) {
+            match self.backoff.after_failed_pass(random()) {
                 Next::GiveUp => return Err(last),
                 Next::Wait(delay, warn) => {
                     let passes = self.backoff.failed_passes();

@@ -12,8 +12,8 @@ use tokio::sync::Semaphore;
 pub use receipt::Receipt;
 pub(crate) use window::Window;
 
-use crate::connection::ids::now_millis;
 use crate::connection::within;
+use crate::environment::now_millis;
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::{Answer, Guard};
 use crate::message::{DEFAULT_PRIORITY, DeliveryMode, Marshalling, Message};
