@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::wire::{Throwable, WireError};
+use crate::wire::{Throwable, TransactionId, WireError};
 
 /// The error of every operation of this crate.
 ///
@@ -14,6 +14,7 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     throwable: Option<Arc<Throwable>>,
+    in_doubt: Option<Arc<CommitInDoubt>>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -79,13 +80,54 @@ pub enum Retry {
     Never,
 }
 
+/// A commit that was sent, and whose outcome nobody could tell: everything of it has happened, or nothing.
+///
+/// What a session gets from [`commit`](crate::Session::commit) if the connection broke before the answer came, or if
+/// the answer took too long. ActiveMQ's client calls that rolled back, which it may not be.
+///
+/// With brokers that keep the outcomes of transactions, as broker-lite does, the next one is asked and this does not
+/// happen, unless none that shares the store comes back within
+/// [`request_timeout`](crate::options::ConnectionOptions::request_timeout) or within the time that the outcomes are kept.
+///
+/// The transaction is over for the session. If it was not committed, what it received comes again, with the redelivered
+/// flag: to this consumer or another one, at once if the connection broke, and otherwise when the connection breaks or
+/// the consumer is closed. If it was committed, nothing of it comes again. Nothing hides what comes again. So these are
+/// the ways on:
+///
+/// * Let the work be such that doing it twice does no harm, and do it again when its messages come again: a consumer
+///   that writes the ids of the messages it has worked on ([`message_id`](crate::Message::message_id)) along with its
+///   results recognises those.
+/// * Ask where the work shows: whether the messages that the transaction sent have arrived, or whether what it received
+///   comes again.
+/// * Look for [`transaction`](Self::transaction) in the log of the broker, which names transactions so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CommitInDoubt {
+    /// The transaction, as ActiveMQ prints it: `TX:ID:…:n`.
+    pub transaction: String,
+}
+
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
             message: message.into(),
             throwable: None,
+            in_doubt: None,
             source: None,
+        }
+    }
+
+    /// Nobody knows whether this transaction was committed.
+    pub(crate) fn commit_in_doubt(transaction: &TransactionId, why: &str) -> Self {
+        Self {
+            in_doubt: Some(Arc::new(CommitInDoubt {
+                transaction: transaction.to_string(),
+            })),
+            ..Self::new(
+                ErrorKind::InDoubt,
+                format!("the commit of {transaction} may have happened or not: {why}"),
+            )
         }
     }
 
@@ -112,6 +154,7 @@ impl Error {
             kind,
             message,
             throwable: Some(Arc::new(throwable)),
+            in_doubt: None,
             source: None,
         }
     }
@@ -176,9 +219,14 @@ impl Error {
         self.kind == ErrorKind::TransactionRolledBack
     }
 
-    /// A commit was sent and its outcome is not known: it may have happened.
+    /// A commit was sent and its outcome is not known: it may have happened. [`in_doubt`](Self::in_doubt) says which.
     pub fn is_in_doubt(&self) -> bool {
         self.kind == ErrorKind::InDoubt
+    }
+
+    /// The commit whose outcome is not known, if this is such an error.
+    pub fn in_doubt(&self) -> Option<&CommitInDoubt> {
+        self.in_doubt.as_deref()
     }
 
     /// The connection broke between the delivery of a message and its acknowledgement: the broker delivers it

@@ -69,7 +69,7 @@ mod transaction;
 pub use connection::temporary::TemporaryDestination;
 pub use connection::{Connection, ConnectionMetadata, ConnectionStats};
 pub use consumer::{Browser, Consumer, ConsumerOptions, Listener};
-pub use error::{Error, Result, Retry};
+pub use error::{CommitInDoubt, Error, Result, Retry};
 pub use events::{ConnectionState, Event, Events};
 pub use factory::ConnectionFactory;
 pub use message::{DeliveryMode, Message};

@@ -263,7 +263,7 @@ impl Traffic {
                     tracker.end_transaction(&completion.id);
                 }
                 let outcome = if completion.commit {
-                    Err(in_doubt())
+                    Err(in_doubt(&completion.id))
                 } else {
                     Ok(response())
                 };
@@ -354,7 +354,9 @@ impl Traffic {
     pub(crate) fn fail(&mut self, cause: &Error, flushed: u64) -> u64 {
         for (_, pending) in self.pending.drain() {
             let error = match &pending.completion {
-                Some(completion) if completion.commit && pending.position < flushed => in_doubt(),
+                Some(completion) if completion.commit && pending.position < flushed => {
+                    in_doubt(&completion.id)
+                }
                 _ => cause.clone(),
             };
             pending.reply.send(Err(error));
@@ -437,10 +439,10 @@ fn rolled_back() -> Error {
     )
 }
 
-fn in_doubt() -> Error {
-    Error::new(
-        ErrorKind::InDoubt,
-        "the connection broke after the commit was sent and before it was answered: it may have happened",
+fn in_doubt(transaction: &TransactionId) -> Error {
+    Error::commit_in_doubt(
+        transaction,
+        "the connection broke after it was sent and before it was answered",
     )
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::SessionInner;
 use crate::consumer::{Mailbox, Settled};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::transaction::{Transaction, rolled_back};
 use crate::wire::TransactionInfo;
 
@@ -54,11 +54,9 @@ impl<'a> Completing<'a> {
             Err(error) if error.is_in_doubt() => Err(error),
             Err(error) if error.is_timeout() => {
                 if commit && !transaction.kill() {
-                    return Err(Error::new(
-                        ErrorKind::InDoubt,
-                        format!("the commit was sent, and its outcome is not known: {error}"),
-                    )
-                    .with_source(error));
+                    return Err(
+                        Error::commit_in_doubt(&transaction.id, &error.to_string()).with_source(error)
+                    );
                 }
                 if commit {
                     let rollback = transaction.step(&connection.id, TransactionInfo::ROLLBACK);

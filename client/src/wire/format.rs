@@ -36,6 +36,18 @@ pub struct WireFormat {
     pub max_inactivity_duration: i64,
     /// How long after the handshake the first check for silence is made, in milliseconds.
     pub max_inactivity_duration_initial_delay: i64,
+    /// What the peer says about the outcomes of transactions; none if it does not keep them, as ActiveMQ.
+    pub transaction_outcomes: Option<TransactionOutcomes>,
+}
+
+/// A broker remembers what became of transactions: a commit that is sent again is answered with a response if it has
+/// happened, and with an exception if not (`TransactionOutcomes` and `TransactionOutcomesKept` in a `WireFormatInfo`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionOutcomes {
+    /// Names the store they are kept in. Brokers that name the same store know the same outcomes.
+    pub store: Arc<str>,
+    /// For how long each of them is certainly still known, in milliseconds.
+    pub kept: u64,
 }
 
 /// Before the handshake no frame but a `WireFormatInfo` is due, and these are small.
@@ -54,6 +66,7 @@ impl WireFormat {
             tcp_no_delay: true,
             max_inactivity_duration: 0,
             max_inactivity_duration_initial_delay: 0,
+            transaction_outcomes: None,
         }
     }
 }

@@ -37,7 +37,7 @@ pub use command::Command;
 pub use commands::*;
 pub use destination::{Destination, DestinationKind};
 pub use error::{WireError, WireErrorKind};
-pub use format::{Decoder, Encoder, WireFormat, marshal, unmarshal};
+pub use format::{Decoder, Encoder, TransactionOutcomes, WireFormat, marshal, unmarshal};
 pub use ids::{
     BrokerId, ConnectionId, ConsumerId, EntityId, LocalTransactionId, MessageId, ProducerId, SessionId,
     TransactionId, XaTransactionId,

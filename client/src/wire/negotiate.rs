@@ -6,7 +6,7 @@ use super::MAX_VERSION;
 use super::cache::MIN_CACHE_SIZE;
 use super::commands::WireFormatInfo;
 use super::error::{WireError, WireErrorKind};
-use super::format::WireFormat;
+use super::format::{TransactionOutcomes, WireFormat};
 use super::value::{Value, ValueMap, decode_map, encode_map};
 
 const MAGIC: [u8; 8] = *b"ActiveMQ";
@@ -183,6 +183,7 @@ pub fn negotiate(ours: &WireFormatOptions, theirs: &WireFormatInfo) -> Result<Wi
         tcp_no_delay: ours.tcp_no_delay_enabled && options.bool("TcpNoDelayEnabled")?,
         max_inactivity_duration: inactivity,
         max_inactivity_duration_initial_delay: initial_delay,
+        transaction_outcomes: options.transaction_outcomes()?,
     })
 }
 
@@ -236,6 +237,19 @@ impl Options {
             Some(_) => Err(refused(format!("option {name} is not a long"))),
         }
     }
+
+    fn transaction_outcomes(&self) -> Result<Option<TransactionOutcomes>, WireError> {
+        let store = match self.0.get("TransactionOutcomes") {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::String(store)) => store,
+            Some(_) => return Err(refused("option TransactionOutcomes is not a string")),
+        };
+        let kept = u64::try_from(self.long("TransactionOutcomesKept")?).unwrap_or(0);
+        Ok((!store.is_empty()).then(|| TransactionOutcomes {
+            store: store.clone(),
+            kept,
+        }))
+    }
 }
 
 #[cfg(test)]
@@ -269,6 +283,7 @@ mod tests {
             tcp_no_delay: true,
             max_inactivity_duration: 30_000,
             max_inactivity_duration_initial_delay: 10_000,
+            transaction_outcomes: None,
         };
         assert_eq!(negotiate(&ours, &ours.to_info().unwrap()), Ok(expected));
     }
@@ -323,6 +338,27 @@ mod tests {
                 Ok(&expected)
             );
         }
+    }
+
+    #[test]
+    fn a_peer_may_keep_the_outcomes_of_transactions() {
+        let outcomes = |store: Value, kept: Value| {
+            with([("TransactionOutcomes", store), ("TransactionOutcomesKept", kept)])
+                .map(|agreed| agreed.transaction_outcomes)
+        };
+        let known = |kept| {
+            Some(TransactionOutcomes {
+                store: "s".into(),
+                kept,
+            })
+        };
+        assert_eq!(outcomes("s".into(), 5_i64.into()), Ok(known(5)));
+        assert_eq!(outcomes("s".into(), Value::Null), Ok(known(0)));
+        assert_eq!(outcomes("s".into(), (-1_i64).into()), Ok(known(0)));
+        assert_eq!(outcomes("".into(), 5_i64.into()), Ok(None));
+        assert_eq!(outcomes(Value::Null, 5_i64.into()), Ok(None));
+        assert!(outcomes(5.into(), 5_i64.into()).is_err());
+        assert!(outcomes("s".into(), 5.into()).is_err());
     }
 
     #[test]
