@@ -2,6 +2,7 @@
 
 mod connecting;
 mod delivery;
+mod in_flight;
 mod restoring;
 mod transactions;
 
