@@ -224,11 +224,6 @@ fn refuse_unsupported(options: &ConnectionOptions, failover: Option<&FailoverOpt
             options.audit_maximum_producer_number != defaults.audit_maximum_producer_number,
             "jms.auditMaximumProducerNumber",
         ),
-        (
-            options.warn_about_unstarted_connection_timeout
-                != defaults.warn_about_unstarted_connection_timeout,
-            "jms.warnAboutUnstartedConnectionTimeout",
-        ),
         (options.message_priority_supported, "jms.messagePrioritySupported"),
         (options.transacted_individual_ack, "jms.transactedIndividualAck"),
         (options.non_blocking_redelivery, "jms.nonBlockingRedelivery"),

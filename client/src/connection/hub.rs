@@ -9,12 +9,13 @@ use rustc_hash::FxHashMap;
 
 use super::advisories::{Advisories, IMPLICIT_SESSION};
 use super::metadata::ConnectionMetadata;
+use super::progress::Alarm;
 use super::stats::Counters;
 use crate::consumer::{Audit, Mailbox};
 use crate::error::{Error, Result};
 use crate::events::{Event, Publisher};
 use crate::link::Upper;
-use crate::producer::Window;
+use crate::producer::Flow;
 use crate::transaction::Transactions;
 use crate::wire::{
     BrokerInfo, ConsumerControl, ConsumerId, Destination, EntityId, MessageAck, MessageDispatch, ProducerAck,
@@ -22,21 +23,24 @@ use crate::wire::{
 };
 
 /// Consumers and producers by the numbers of their session and their own: the rest of their ids is the same for all.
-type Key = (i64, i64);
+pub(super) type Key = (i64, i64);
 
 /// The order of locks: one of these, then a consumer's own, then its session's transactions, the audit or the
 /// outbox.
 #[derive(Debug)]
 pub(crate) struct Hub {
     consumers: RwLock<FxHashMap<Key, Arc<Mailbox>>>,
-    windows: RwLock<FxHashMap<Key, Arc<Window>>>,
+    flows: RwLock<FxHashMap<Key, Arc<Flow>>>,
     transactions: Mutex<FxHashMap<i64, Arc<Mutex<Transactions>>>>,
     /// `start` was called and `stop` was not.
     started: AtomicBool,
+    /// `start` was called once.
+    was_started: AtomicBool,
     advisories: Advisories,
     pub(crate) audit: Arc<Audit>,
     pub(crate) publisher: Publisher,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
+    pub(super) alarm: Arc<Alarm>,
     metadata: Mutex<ConnectionMetadata>,
     /// The largest frame the broker takes, in bytes.
     max_frame_size: AtomicU64,
@@ -46,13 +50,15 @@ impl Hub {
     pub(crate) fn new() -> Self {
         Self {
             consumers: RwLock::default(),
-            windows: RwLock::default(),
+            flows: RwLock::default(),
             transactions: Mutex::default(),
             started: AtomicBool::new(false),
+            was_started: AtomicBool::new(false),
             advisories: Advisories::default(),
             audit: Arc::default(),
             publisher: Publisher::new(),
-            counters: Counters::default(),
+            counters: Arc::default(),
+            alarm: Arc::new(Alarm::new()),
             metadata: Mutex::default(),
             max_frame_size: AtomicU64::new(u64::MAX),
         }
@@ -70,6 +76,7 @@ impl Hub {
         // Under the lock, so that a consumer that is just being added is not missed.
         let consumers = self.consumers.write();
         self.started.store(started, Ordering::Release);
+        self.was_started.fetch_or(started, Ordering::Relaxed);
         consumers
             .values()
             .for_each(|consumer| consumer.set_started(started));
@@ -99,12 +106,39 @@ impl Hub {
             .any(|consumer| consumer.destination() == destination)
     }
 
-    pub(crate) fn add_window(&self, id: &ProducerId, window: Arc<Window>) {
-        self.windows.write().insert(producer_key(id), window);
+    pub(crate) fn add_flow(&self, new: impl FnOnce(Arc<Alarm>, Arc<Counters>) -> Flow) -> Arc<Flow> {
+        let flow = Arc::new(new(self.alarm.clone(), self.counters.clone()));
+        self.flows.write().insert(producer_key(flow.id()), flow.clone());
+        flow
     }
 
-    pub(crate) fn remove_window(&self, id: &ProducerId) {
-        self.windows.write().remove(&producer_key(id));
+    pub(crate) fn remove_flow(&self, id: &ProducerId) {
+        self.flows.write().remove(&producer_key(id));
+    }
+
+    pub(super) fn was_started(&self) -> bool {
+        self.was_started.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn flows(&self) -> Vec<(Key, Arc<Flow>)> {
+        let flows = self.flows.read();
+        flows.iter().map(|(key, flow)| (*key, flow.clone())).collect()
+    }
+
+    pub(super) fn has_flow(&self, key: Key) -> bool {
+        self.flows.read().contains_key(&key)
+    }
+
+    pub(super) fn mailboxes(&self) -> Vec<(Key, Arc<Mailbox>)> {
+        let consumers = self.consumers.read();
+        consumers
+            .iter()
+            .map(|(key, mailbox)| (*key, mailbox.clone()))
+            .collect()
+    }
+
+    pub(super) fn has_consumer(&self, key: Key) -> bool {
+        self.consumers.read().contains_key(&key)
     }
 
     pub(crate) fn add_transactions(&self, session: i64, transactions: Arc<Mutex<Transactions>>) {
@@ -123,8 +157,12 @@ impl Hub {
         self.consumers.read().values().cloned().collect()
     }
 
-    fn all_windows(&self) -> Vec<Arc<Window>> {
-        self.windows.read().values().cloned().collect()
+    fn reset_windows(&self) {
+        self.flows
+            .read()
+            .values()
+            .filter_map(|flow| flow.window())
+            .for_each(|window| window.reset());
     }
 }
 
@@ -149,16 +187,17 @@ impl Upper for Hub {
         if let Some(consumer) = consumers.get(&consumer_key(id)) {
             self.counters.dispatched.add(1);
             consumer.dispatch(dispatch)?;
+            self.alarm.arm();
         }
         Ok(None)
     }
 
     fn producer_ack(&self, ack: &ProducerAck) {
-        let window = ack
+        let flow = ack
             .producer_id
             .as_ref()
-            .and_then(|id| self.windows.read().get(&producer_key(id)).cloned());
-        if let Some(window) = window {
+            .and_then(|id| self.flows.read().get(&producer_key(id)).cloned());
+        if let Some(window) = flow.as_ref().and_then(|flow| flow.window()) {
             window.acknowledged(ack.size);
         }
     }
@@ -218,9 +257,7 @@ impl Upper for Hub {
         for transactions in self.transactions.lock().values() {
             transactions.lock().interrupted();
         }
-        for window in self.all_windows() {
-            window.reset();
-        }
+        self.reset_windows();
         self.advisories.interrupted();
     }
 
@@ -228,9 +265,7 @@ impl Upper for Hub {
         for consumer in self.all_consumers() {
             consumer.fail(cause);
         }
-        for window in self.all_windows() {
-            window.reset();
-        }
+        self.reset_windows();
     }
 
     fn event(&self, event: Event) {
@@ -241,10 +276,47 @@ impl Upper for Hub {
                 self.counters.lost.add(*lost);
             }
             Event::Closed { lost, .. } => self.counters.lost.add(*lost),
+            Event::Blocked {
+                producer,
+                destination,
+                waiting,
+                window_full,
+            } => {
+                self.counters.blocked.add(1);
+                let destination = destination.as_ref().map(tracing::field::display);
+                tracing::warn!(%producer, destination, waiting, window_full, "sends are blocked");
+            }
+            Event::Unblocked {
+                producer,
+                destination,
+                blocked_for,
+            } => {
+                self.counters.blocked_millis.add(millis(*blocked_for));
+                let destination = destination.as_ref().map(tracing::field::display);
+                tracing::info!(%producer, destination, ?blocked_for, "sends are not blocked any more");
+            }
+            Event::SlowConsumer {
+                consumer,
+                destination,
+                waiting,
+                unacknowledged,
+            } => {
+                self.counters.slow_consumers.add(1);
+                tracing::warn!(%consumer, %destination, waiting, unacknowledged, "slow consumer");
+            }
+            Event::ConsumerCaughtUp {
+                consumer,
+                destination,
+                slow_for,
+            } => tracing::info!(%consumer, %destination, ?slow_for, "the consumer has caught up"),
             _ => {}
         }
         self.publisher.publish(event);
     }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn closed_by_broker() -> Error {

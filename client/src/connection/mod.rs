@@ -4,6 +4,7 @@ pub(crate) mod advisories;
 mod hub;
 pub(crate) mod ids;
 mod metadata;
+pub(crate) mod progress;
 pub(crate) mod stats;
 pub(crate) mod temporary;
 
@@ -67,7 +68,11 @@ fn next(counter: &AtomicI64) -> i64 {
 }
 
 impl Connection {
+    /// Called within the runtime of the connection.
     pub(crate) fn new(inner: ConnectionInner) -> Self {
+        if let Some(patience) = progress::Patience::of(&inner.options) {
+            tokio::spawn(progress::run(inner.hub.clone(), patience));
+        }
         Self {
             inner: Arc::new(inner),
         }
@@ -141,7 +146,8 @@ impl Connection {
         self.inner.hub.metadata()
     }
 
-    /// What happens to the connection from now on, as a stream. Each call gives a stream of its own.
+    /// What happens to the connection, as a stream that begins with what led to its present state. Each call gives a stream
+    /// of its own.
     pub fn events(&self) -> Events {
         self.inner.hub.publisher.subscribe()
     }

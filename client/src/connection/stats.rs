@@ -28,6 +28,10 @@ macro_rules! counters {
 counters! {
     /// Messages that were handed over to be sent.
     sent,
+    /// Messages that the broker has said it has: those that were waited for, the ones of
+    /// [`send_pipelined`](crate::Producer::send_pipelined) included. Not those sent without waiting, nor those of a
+    /// transaction, which its commit confirms.
+    confirmed,
     /// Messages that were dispatched to consumers.
     dispatched,
     /// Messages that were delivered to the application.
@@ -46,6 +50,12 @@ counters! {
     lost,
     /// Errors that the broker reported and nobody waited for.
     broker_errors,
+    /// How often sends of a producer were [`Blocked`](crate::Event::Blocked).
+    blocked,
+    /// For how many milliseconds they were, all together, up to the last time they got on again.
+    blocked_millis,
+    /// How often a consumer became a [`SlowConsumer`](crate::Event::SlowConsumer).
+    slow_consumers,
 }
 
 /// A number that only grows.

@@ -127,6 +127,8 @@ pub(crate) struct Inbox {
     prefetch: usize,
     /// Dispatched, or rolled back, and not delivered to the application.
     ready: VecDeque<Delivery>,
+    /// How many messages were dispatched.
+    arrived: u64,
     /// Delivered to the application and not acknowledged, in the order of their dispatch.
     delivered: VecDeque<Delivery>,
     /// How many of those the broker does not know to be delivered.
@@ -155,6 +157,7 @@ impl Inbox {
             prefetch: rules.prefetch.into(),
             rules,
             ready: VecDeque::new(),
+            arrived: 0,
             delivered: VecDeque::new(),
             unreported: 0,
             last_delivered: crate::wire::RemoveInfo::NOTHING_DELIVERED,
@@ -188,12 +191,28 @@ impl Inbox {
             ));
         }
         self.ready.push_back(delivery);
+        self.arrived += 1;
         Ok(true)
     }
 
     /// Nothing waits to be delivered.
     pub(crate) fn is_empty(&self) -> bool {
         self.ready.is_empty()
+    }
+
+    /// How many messages were dispatched so far.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.arrived
+    }
+
+    /// How many wait to be delivered.
+    pub(crate) fn waiting(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// How many were delivered and not acknowledged.
+    pub(crate) fn unacknowledged(&self) -> usize {
+        self.delivered.len()
     }
 
     /// Messages were delivered and not acknowledged.

@@ -74,6 +74,19 @@ pub(crate) struct Out<'a> {
     pub(crate) one_way: bool,
 }
 
+/// How far a consumer is with what it was sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    /// How many messages were dispatched so far.
+    pub(crate) arrived: u64,
+    /// How many of them wait for the application.
+    pub(crate) waiting: u64,
+    /// How many the application has and has not acknowledged.
+    pub(crate) unacknowledged: u64,
+    /// They wait for the application alone.
+    pub(crate) deliverable: bool,
+}
+
 /// The messages of a consumer that its transaction has consumed, as long as the outcome is open.
 #[derive(Debug)]
 pub(crate) struct Settled {
@@ -137,6 +150,19 @@ impl Mailbox {
         drop(state);
         self.changed.notify_one();
         Ok(())
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        let mut state = self.state.lock();
+        let paused = state.inbox.paused_until(Instant::now()).is_some();
+        let deliverable = state.started && state.ended.is_none() && !paused;
+        let inbox = &state.inbox;
+        Standing {
+            arrived: inbox.arrived(),
+            waiting: inbox.waiting() as u64,
+            unacknowledged: inbox.unacknowledged() as u64,
+            deliverable,
+        }
     }
 
     /// It is known to the link from now on, on this physical connection.

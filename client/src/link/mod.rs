@@ -21,11 +21,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 pub(crate) use guard::{Guard, TransactionGuard};
 use outbox::{Item, Outbox, Reply};
-pub(crate) use receipt::Receipt;
+pub(crate) use receipt::{Receipt, Share, Unanswered};
 pub(crate) use supervisor::Config;
 use supervisor::Supervisor;
 
@@ -89,7 +89,7 @@ impl Shared {
 pub(crate) enum Answer {
     None,
     /// With the share of what may be unanswered, given back with the answer.
-    Wanted(Option<OwnedSemaphorePermit>),
+    Wanted(Option<Share>),
 }
 
 /// The handle of a logical connection. Dropping it closes the connection without waiting.

@@ -6,9 +6,10 @@ use std::task::Waker;
 
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 use super::guard::Guard;
+use super::receipt::Share;
 use crate::error::{Error, Result};
 use crate::wire::Command;
 
@@ -31,16 +32,12 @@ pub(crate) struct Item {
 #[derive(Debug)]
 pub(crate) struct Reply {
     sender: oneshot::Sender<Result<Command>>,
-    /// The request's share of what may be unanswered, given back with the answer.
-    _share: Option<OwnedSemaphorePermit>,
+    share: Option<Share>,
 }
 
 impl Reply {
-    pub(crate) fn new(sender: oneshot::Sender<Result<Command>>, share: Option<OwnedSemaphorePermit>) -> Self {
-        Self {
-            sender,
-            _share: share,
-        }
+    pub(crate) fn new(sender: oneshot::Sender<Result<Command>>, share: Option<Share>) -> Self {
+        Self { sender, share }
     }
 
     /// Nobody is interested any more.
@@ -48,7 +45,10 @@ impl Reply {
         self.sender.is_closed()
     }
 
-    pub(crate) fn send(self, answer: Result<Command>) {
+    pub(crate) fn send(mut self, answer: Result<Command>) {
+        if let (Some(share), Ok(_)) = (&mut self.share, &answer) {
+            share.confirm();
+        }
         // Whoever asked may have lost interest.
         let _ = self.sender.send(answer);
     }

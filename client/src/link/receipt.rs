@@ -2,12 +2,47 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Command;
+
+/// Who is told when a request of its own is not unanswered any more.
+pub(crate) trait Unanswered: std::fmt::Debug + Send + Sync {
+    /// `size` is that of the [`Share`]; `confirmed` says that the broker has agreed.
+    fn answered(&self, size: u32, confirmed: bool);
+}
+
+/// A request's share of what its owner may have unanswered, given back with the answer or when there will be none.
+#[derive(Debug)]
+pub(crate) struct Share {
+    owner: Arc<dyn Unanswered>,
+    size: u32,
+    confirmed: bool,
+}
+
+impl Share {
+    pub(crate) fn new(owner: Arc<dyn Unanswered>, size: u32) -> Self {
+        Self {
+            owner,
+            size,
+            confirmed: false,
+        }
+    }
+
+    pub(super) fn confirm(&mut self) {
+        self.confirmed = true;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.owner.answered(self.size, self.confirmed);
+    }
+}
 
 /// Resolves to the broker's answer. Dropping it gives up the answer, not the request.
 #[derive(Debug)]

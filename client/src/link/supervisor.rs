@@ -276,6 +276,7 @@ impl Supervisor {
             let delay = self.backoff.after_break(broken.lived, random());
             self.pause(delay).await;
         }
+        let mut attempt = 0;
         loop {
             let mut last = Error::new(ErrorKind::Io, "there is no address to connect to");
             self.discover();
@@ -286,9 +287,14 @@ impl Supervisor {
                 continue;
             }
             for endpoint in pass {
+                attempt += 1;
                 if let Some(broken) = &mut broken {
-                    broken.attempts += 1;
+                    broken.attempts = attempt;
                 }
+                self.upper.event(Event::Connecting {
+                    broker: endpoint.to_string(),
+                    attempt,
+                });
                 match self.attempt(&endpoint, broken.as_deref_mut()).await {
                     Ok(running) => {
                         self.backoff.connected();

@@ -55,6 +55,11 @@ pub struct ConnectionOptions {
     /// The broker may dispatch to consumers from another thread than the producer's. Default true.
     pub dispatch_async: bool,
 
+    /// After how long sends that have to wait and do not get on, on a live connection, are worth an
+    /// [`Event::Blocked`](crate::Event::Blocked) and a warning (an option of ours, not of ActiveMQ); none is a negative
+    /// number. Default 5 seconds.
+    pub blocked_after: Option<Duration>,
+
     /// Message bodies are compressed. Default false.
     pub use_compression: bool,
     /// How many times the negotiated `maxFrameSize` a body may hold once it is inflated. Default 10.
@@ -88,8 +93,12 @@ pub struct ConnectionOptions {
     pub non_blocking_redelivery: bool,
     /// The connection learns which temporary destinations exist, by an extra consumer. Default true.
     pub watch_topic_advisories: bool,
+    /// How long a message may wait for the application before that is worth an
+    /// [`Event::SlowConsumer`](crate::Event::SlowConsumer) and a warning (an option of ours, not of ActiveMQ); none is a
+    /// negative number. Default 30 seconds.
+    pub slow_consumer_after: Option<Duration>,
     /// After how long a message that comes before the connection is started is worth a warning; none is a
-    /// negative number. Default 500 milliseconds.
+    /// negative number. There is one warning, and none once the connection was started. Default 500 milliseconds.
     pub warn_about_unstarted_connection_timeout: Option<Duration>,
 
     /// Duplicates that a failover brings are recognised and not shown. Default true.
@@ -131,6 +140,7 @@ impl Default for ConnectionOptions {
             producer_window_size: 0,
             send_acks_async: true,
             dispatch_async: true,
+            blocked_after: Some(Duration::from_secs(5)),
             use_compression: false,
             max_inflated_data_size_ratio: 10.0,
             disable_time_stamps_by_default: false,
@@ -146,6 +156,7 @@ impl Default for ConnectionOptions {
             transacted_individual_ack: false,
             non_blocking_redelivery: false,
             watch_topic_advisories: true,
+            slow_consumer_after: Some(Duration::from_secs(30)),
             warn_about_unstarted_connection_timeout: Some(Duration::from_millis(500)),
             check_for_duplicates: true,
             audit_depth: 2048,
@@ -201,6 +212,7 @@ impl ConnectionOptions {
         query.read("alwaysSyncSend", &mut self.always_sync_send)?;
         query.read_with("sendTimeout", &mut self.send_timeout, unless_zero)?;
         query.read("producerWindowSize", &mut self.producer_window_size)?;
+        query.read_with("blockedAfter", &mut self.blocked_after, unless_negative)?;
         query.read("useCompression", &mut self.use_compression)?;
         query.read_with(
             "maxInflatedDataSizeRatio",
@@ -239,6 +251,11 @@ impl ConnectionOptions {
         query.read("transactedIndividualAck", &mut self.transacted_individual_ack)?;
         query.read("nonBlockingRedelivery", &mut self.non_blocking_redelivery)?;
         query.read("watchTopicAdvisories", &mut self.watch_topic_advisories)?;
+        query.read_with(
+            "slowConsumerAfter",
+            &mut self.slow_consumer_after,
+            unless_negative,
+        )?;
         query.read_with(
             "warnAboutUnstartedConnectionTimeout",
             &mut self.warn_about_unstarted_connection_timeout,
@@ -344,7 +361,7 @@ mod tests {
              nonBlockingRedelivery=true watchTopicAdvisories=false warnAboutUnstartedConnectionTimeout=9 \
              checkForDuplicates=false auditDepth=10 auditMaximumProducerNumber=11 \
              consumerFailoverRedeliveryWaitPeriod=12 xaAckMode=2 rmIdFromConnectionId=true \
-             prefetchPolicy.queuePrefetch=13 redeliveryPolicy.maximumRedeliveries=14",
+             prefetchPolicy.queuePrefetch=13 redeliveryPolicy.maximumRedeliveries=14 blockedAfter=15 slowConsumerAfter=16",
         )
         .unwrap();
         assert_eq!(
@@ -364,6 +381,7 @@ mod tests {
                 producer_window_size: 5,
                 send_acks_async: false,
                 dispatch_async: false,
+                blocked_after: Some(ms(15)),
                 use_compression: true,
                 max_inflated_data_size_ratio: 6.0,
                 disable_time_stamps_by_default: true,
@@ -379,6 +397,7 @@ mod tests {
                 transacted_individual_ack: true,
                 non_blocking_redelivery: true,
                 watch_topic_advisories: false,
+                slow_consumer_after: Some(ms(16)),
                 warn_about_unstarted_connection_timeout: Some(ms(9)),
                 check_for_duplicates: false,
                 audit_depth: 10,

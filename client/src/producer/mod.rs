@@ -1,5 +1,6 @@
 //! JMS `MessageProducer`.
 
+mod flow;
 mod receipt;
 mod window;
 
@@ -7,10 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
+pub(crate) use flow::Flow;
 pub use receipt::Receipt;
-pub(crate) use window::Window;
+use window::Window;
 
 use crate::connection::within;
 use crate::environment::now_millis;
@@ -20,10 +20,6 @@ use crate::message::{DEFAULT_PRIORITY, DeliveryMode, Marshalling, Message};
 use crate::session::SessionInner;
 use crate::uri::Uri;
 use crate::wire::{self, Destination, EntityId, MessageId, ProducerId, ProducerInfo, RemoveInfo};
-
-/// So many bytes of messages of one producer may be unanswered before [`Producer::send_pipelined`] waits: enough to
-/// hide any round trip, not enough to matter.
-const MAX_IN_FLIGHT: usize = 4 * 1024 * 1024;
 
 /// What a message counts for besides body and properties, in a producer's window as well as in flight: the broker's own
 /// number.
@@ -43,8 +39,7 @@ pub struct Producer {
     defaults: SendOptions,
     disable_timestamps: bool,
     sequence: AtomicI64,
-    window: Option<Arc<Window>>,
-    in_flight: Arc<Semaphore>,
+    flow: Arc<Flow>,
     /// The broker did not let it be.
     refused: bool,
 }
@@ -99,10 +94,10 @@ impl Producer {
             query.read("dispatchAsync", &mut dispatch_async)?;
             query.finish("a producer")?;
         }
-        let window = (window_size > 0).then(|| Arc::new(Window::new(window_size as usize)));
-        if let Some(window) = &window {
-            connection.hub.add_window(&id, window.clone());
-        }
+        let window = (window_size > 0).then(|| Window::new(window_size as usize));
+        let flow = connection
+            .hub
+            .add_flow(|alarm, counters| Flow::new(id.clone(), destination.clone(), window, alarm, counters));
         let info = ProducerInfo {
             producer_id: Some(id.clone()),
             destination: destination.clone(),
@@ -118,8 +113,7 @@ impl Producer {
             defaults: SendOptions::default(),
             disable_timestamps: options.disable_time_stamps_by_default,
             sequence: AtomicI64::new(0),
-            window,
-            in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+            flow,
             refused: false,
         };
         match connection.call(info).await {
@@ -331,8 +325,8 @@ impl Producer {
         self.session.connection.wait_connected().await?;
         if one_way {
             // A broker that has no room stops reading, or opens no window.
-            return within(settings.request_timeout, async {
-                let charge = match &self.window {
+            let work = async {
+                let charge = match self.flow.window() {
                     Some(window) => Some(window.enter(size(&message)).await),
                     None => None,
                 };
@@ -341,18 +335,19 @@ impl Producer {
                     charge.keep();
                 }
                 Ok(id)
-            })
-            .await;
+            };
+            return within(settings.request_timeout, self.flow.held(work)).await;
         }
         let limit = settings.send_timeout.or(settings.request_timeout);
-        within(limit, async {
+        let work = async {
             let (id, receipt) = self.enqueue(message, guard, Answer::Wanted(None)).await?;
             if let Some(receipt) = receipt {
                 receipt.await?;
+                self.session.connection.hub.counters.confirmed.add(1);
             }
             Ok(id)
-        })
-        .await
+        };
+        within(limit, self.flow.held(work)).await
     }
 
     async fn pipeline(
@@ -365,18 +360,17 @@ impl Producer {
         let (message, guard) = self.prepare(destination, message, options)?;
         self.session.connection.wait_connected().await?;
         let limit = settings.send_timeout.or(settings.request_timeout);
-        within(limit, async {
-            let share = u32::try_from(size(&message).min(MAX_IN_FLIGHT)).unwrap_or(u32::MAX);
-            let share = self.in_flight.clone().acquire_many_owned(share).await.ok();
-            let (message_id, answer) = self.enqueue(message, guard, Answer::Wanted(share)).await?;
+        let work = async {
+            let share = self.flow.share(size(&message)).await;
+            let (message_id, answer) = self.enqueue(message, guard, Answer::Wanted(Some(share))).await?;
             Ok(Receipt {
                 message_id,
                 answer,
                 limit,
                 deadline: None,
             })
-        })
-        .await
+        };
+        within(limit, self.flow.held(work)).await
     }
 
     /// Fills the header.
@@ -483,7 +477,7 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        self.session.connection.hub.remove_window(&self.id);
+        self.session.connection.hub.remove_flow(&self.id);
         // The broker does not know it, or has removed it with its session.
         if self.refused || self.session.check_open().is_err() {
             return;

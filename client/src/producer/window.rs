@@ -36,6 +36,10 @@ impl Window {
         }
     }
 
+    pub(crate) fn is_full(&self) -> bool {
+        *self.used.lock() >= self.size
+    }
+
     pub(crate) fn acknowledged(&self, size: i32) {
         self.release(usize::try_from(size).unwrap_or(0));
     }

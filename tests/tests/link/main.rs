@@ -3,6 +3,7 @@
 mod connecting;
 mod delivery;
 mod in_flight;
+mod progress;
 mod restoring;
 mod transactions;
 
