@@ -5,15 +5,19 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::connection::advisories::consumer_info;
 use crate::connection::ids::{CLIENT_IDS, CONNECTION_IDS};
 use crate::connection::{Connection, ConnectionInner, Hub, Numbers};
+use crate::discovery::MulticastDiscovery;
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::{Config, Guard, Link};
 use crate::options::{ConnectionOptions, Password};
 use crate::transport::TlsOptions;
-use crate::uri::{ClientUri, DEFAULT_BROKER_URL, Endpoint, FailoverOptions, TransportUri};
+use crate::uri::{
+    Agent, ClientUri, DEFAULT_BROKER_URL, DiscoveryUri, Endpoint, FailoverOptions, TransportUri,
+};
 use crate::wire::{ConnectionId, ConnectionInfo};
 
 /// How long [`ConnectionFactory::create_connection`] tries unless it is told otherwise.
@@ -157,7 +161,7 @@ impl ConnectionFactory {
         let (link, ready) = Link::start(
             Config {
                 endpoints,
-                discovered: None,
+                discovered: self.discovered().await?,
                 attempt_timeout,
                 failover,
                 tls: self.tls.clone(),
@@ -209,9 +213,20 @@ impl ConnectionFactory {
             TransportUri::Failover(uri) => Ok((uri.endpoints.clone(), Some(uri.options.clone()))),
             TransportUri::Discovery(uri) => match uri.to_failover() {
                 Some(uri) => Ok((uri.endpoints, Some(uri.options))),
-                None => Err(unsupported("brokers cannot be discovered by multicast yet")),
+                None => Ok((Vec::new(), Some(uri.options.clone()))),
             },
             TransportUri::Fanout(_) => Err(unsupported("fanout: is not supported")),
+        }
+    }
+
+    /// The brokers that are announced by multicast. The agent runs for as long as somebody has the receiver.
+    async fn discovered(&self) -> Result<Option<watch::Receiver<Vec<String>>>> {
+        match &self.uri.transport {
+            TransportUri::Discovery(DiscoveryUri {
+                agent: Agent::Multicast(agent),
+                ..
+            }) => Ok(Some(MulticastDiscovery::start(agent).await?.services())),
+            _ => Ok(None),
         }
     }
 }

@@ -48,6 +48,7 @@
 //!
 //! * `tls` (default): `ssl:` URIs, through rustls.
 
+pub mod discovery;
 #[doc(hidden)]
 pub mod environment;
 pub mod error;

@@ -58,7 +58,8 @@ pub struct AgentRetry {
     pub back_off_multiplier: f64,
     /// `maxReconnectAttempts`: how many quick failures make an end. Default none (0).
     pub max_reconnect_attempts: Option<u32>,
-    /// `minConnectTime`: a connection that lived shorter is a quick failure. Default 5 seconds.
+    /// `minConnectTime`: a connection that lived shorter is a quick failure. Default 5 seconds. Not for multicast, where
+    /// ActiveMQ does not know it.
     pub min_connect_time: Duration,
 }
 
@@ -176,6 +177,7 @@ impl StaticAgent {
         let mut query = std::mem::take(&mut uri.query);
         let mut retry = AgentRetry::default();
         retry.read(&mut query)?;
+        query.read("minConnectTime", &mut retry.min_connect_time)?;
         query.finish(&format!("{}:", uri.scheme))?;
         Ok(Self { endpoints, retry })
     }
@@ -224,8 +226,7 @@ impl AgentRetry {
             "maxReconnectAttempts",
             &mut self.max_reconnect_attempts,
             unless_zero,
-        )?;
-        query.read("minConnectTime", &mut self.min_connect_time)
+        )
     }
 }
 
@@ -243,7 +244,7 @@ impl DiscoveryUri {
         query.finish(&scheme)?;
         options.nest_before(discovered);
         let agent = if scheme == "discovery:" {
-            refuse_retry_of_static(&uri)?;
+            refuse_retry(&uri)?;
             Agent::within(uri, options.nested())?
         } else {
             Agent::from_uri(uri, options.nested())?
@@ -268,10 +269,10 @@ fn has_order(uri: &Uri) -> bool {
     matches!(&uri.body, Body::List(list) if list.first().is_some_and(|agent| agent.scheme == "masterslave"))
 }
 
-/// For a client the options of failover decide when a listed broker is tried again; those of the agent would be
-/// ignored.
-fn refuse_retry_of_static(uri: &Uri) -> Result<()> {
-    const WHY: &str = "for a client it goes behind the last parenthesis, discovery:(static:(…))?…";
+/// A client does not tell its agent what failed, in ActiveMQ as here: its own options decide when a broker is tried
+/// again, and those of the agent would be ignored.
+fn refuse_retry(uri: &Uri) -> Result<()> {
+    const WHY: &str = "for a client it goes behind the last parenthesis, as in discovery:(static:(…))?…";
     const REFUSED: [Refused; 6] = [
         ("initialReconnectDelay", WHY),
         ("maxReconnectDelay", WHY),
@@ -281,10 +282,7 @@ fn refuse_retry_of_static(uri: &Uri) -> Result<()> {
         ("minConnectTime", WHY),
     ];
     match &uri.body {
-        Body::List(list) => list
-            .iter()
-            .filter(|agent| agent.scheme != "multicast")
-            .try_for_each(|agent| agent.query.refuse(&REFUSED)),
+        Body::List(list) => list.iter().try_for_each(|agent| agent.query.refuse(&REFUSED)),
         _ => Ok(()),
     }
 }
@@ -337,6 +335,7 @@ impl FanoutUri {
             unless_zero,
         )?;
         query.finish("fanout:")?;
+        refuse_retry(&uri)?;
         let agent = Agent::within(uri, &Query::default())?;
         Ok(Self { agent, options })
     }

@@ -220,7 +220,7 @@ fn multicast_agents_have_the_documented_defaults() {
     let Agent::Multicast(agent) = Agent::parse(
         "multicast://224.1.2.3:6255?group=g&timeToLive=2&loopBackMode=true&keepAliveInterval=3&interface=i\
          &networkInterface=n&joinNetworkInterface=j&initialReconnectDelay=4&maxReconnectDelay=5\
-         &useExponentialBackOff=true&backOffMultiplier=6&maxReconnectAttempts=7&minConnectTime=8",
+         &useExponentialBackOff=true&backOffMultiplier=6&maxReconnectAttempts=7",
     )
     .unwrap() else {
         panic!()
@@ -243,11 +243,19 @@ fn multicast_agents_have_the_documented_defaults() {
                 use_exponential_back_off: true,
                 back_off_multiplier: 6.0,
                 max_reconnect_attempts: Some(7),
-                min_connect_time: ms(8),
+                ..AgentRetry::default()
             },
         }
     );
     refused_at("discovery:(multicast://default?keepAliveInterval=0)", 31, "is 0");
+    for scheme in ["discovery", "fanout"] {
+        refused_at(
+            &format!("{scheme}:(multicast://default?initialReconnectDelay=1)"),
+            scheme.len() + 22,
+            "behind the last parenthesis",
+        );
+    }
+    assert!(Agent::parse("multicast://default?minConnectTime=1").is_err());
 }
 
 #[test]
