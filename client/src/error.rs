@@ -40,6 +40,8 @@ pub(crate) enum ErrorKind {
     Protocol,
     /// JMS `JMSSecurityException`.
     Security,
+    /// The credentials provider failed.
+    Credentials,
     /// JMS `InvalidClientIDException`.
     InvalidClientId,
     /// JMS `InvalidDestinationException`.
@@ -174,6 +176,11 @@ impl Error {
         self.kind == ErrorKind::Security
     }
 
+    /// The credentials provider failed, or took too long.
+    pub fn is_credentials(&self) -> bool {
+        self.kind == ErrorKind::Credentials
+    }
+
     /// The URI or an option of it is wrong.
     pub fn is_uri(&self) -> bool {
         self.kind == ErrorKind::Uri
@@ -259,9 +266,11 @@ impl Error {
     pub fn retry(&self) -> Retry {
         match self.kind {
             ErrorKind::Timeout | ErrorKind::ResourceAllocation => Retry::Again,
-            ErrorKind::Io | ErrorKind::Closed | ErrorKind::Protocol | ErrorKind::InvalidClientId => {
-                Retry::Reconnect
-            }
+            ErrorKind::Io
+            | ErrorKind::Closed
+            | ErrorKind::Protocol
+            | ErrorKind::Credentials
+            | ErrorKind::InvalidClientId => Retry::Reconnect,
             ErrorKind::TransactionRolledBack => Retry::RedoTransaction,
             ErrorKind::InDoubt => Retry::Examine,
             _ => Retry::Never,

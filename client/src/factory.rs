@@ -1,5 +1,6 @@
 //! JMS `ConnectionFactory`.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use crate::connection::advisories::consumer_info;
 use crate::connection::ids::{CLIENT_IDS, CONNECTION_IDS};
 use crate::connection::{Connection, ConnectionInner, Hub, Numbers};
+use crate::credentials::{CredentialsProvider, Provider};
 use crate::discovery::MulticastDiscovery;
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::{Config, Guard, Link};
@@ -22,6 +24,10 @@ use crate::wire::{ConnectionId, ConnectionInfo};
 
 /// How long [`ConnectionFactory::create_connection`] tries unless it is told otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a credentials provider may take unless it is told otherwise: less than the 30 seconds a broker waits for a
+/// client that says nothing.
+const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes connections to the brokers of a URI (JMS `ConnectionFactory`, `ActiveMQConnectionFactory`).
 ///
@@ -36,11 +42,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ConnectionFactory {
     uri: ClientUri,
     tls: TlsOptions,
     connect_timeout: Option<Duration>,
+    credentials_provider: Option<Arc<dyn CredentialsProvider>>,
+    credentials_timeout: Option<Duration>,
 }
 
 impl ConnectionFactory {
@@ -51,10 +59,16 @@ impl ConnectionFactory {
     /// [`is_uri`](Error::is_uri) with the place and the reason, for whatever is wrong with the URI;
     /// [`is_unsupported`](Error::is_unsupported) for what this library cannot do.
     pub fn new(uri: &str) -> Result<Self> {
+        let uri = ClientUri::parse(uri)?;
+        if let Some(name) = unsupported_option(&uri.options) {
+            return Err(uri.unsupported(name));
+        }
         Ok(Self {
-            uri: ClientUri::parse(uri)?,
+            uri,
             tls: TlsOptions::default(),
             connect_timeout: Some(CONNECT_TIMEOUT),
+            credentials_provider: None,
+            credentials_timeout: Some(CREDENTIALS_TIMEOUT),
         })
     }
 
@@ -72,6 +86,26 @@ impl ConnectionFactory {
     pub fn credentials(mut self, user: impl Into<String>, password: impl Into<Password>) -> Self {
         self.uri.options.user_name = Some(user.into());
         self.uri.options.password = Some(password.into());
+        self
+    }
+
+    /// Who connects, asked for each time the client introduces itself to a broker: when the connection is made and after
+    /// every break. Counts more than [`credentials`](Self::credentials).
+    ///
+    /// An error of the provider, and its panic, is a failed attempt: of a `failover:` connection, not the last one. A
+    /// broker that refuses the credentials after a break is tried again as well, with those the provider gives then,
+    /// for as long as `maxReconnectAttempts` allows; fixed credentials that every broker refuses end the connection.
+    #[must_use]
+    pub fn credentials_provider(mut self, provider: impl CredentialsProvider) -> Self {
+        self.credentials_provider = Some(Arc::new(provider));
+        self
+    }
+
+    /// How long the [`credentials_provider`](Self::credentials_provider) may take each time; `None` is for ever. Default
+    /// 10 seconds.
+    #[must_use]
+    pub fn credentials_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.credentials_timeout = limit.into();
         self
     }
 
@@ -132,7 +166,11 @@ impl ConnectionFactory {
     pub async fn create_connection(&self) -> Result<Connection> {
         let (endpoints, failover) = self.transport()?;
         let options = self.uri.options.clone();
-        refuse_unsupported(&options, failover.as_ref())?;
+        if let Some(name) = unsupported_option(&options) {
+            return Err(unsupported(&format!(
+                "the option jms.{name} is not supported yet"
+            )));
+        }
         let prefix = options.connection_id_prefix.as_deref();
         let id = ConnectionId::new(CONNECTION_IDS.next(prefix));
         let client_id: Arc<str> = match &options.client_id {
@@ -166,6 +204,10 @@ impl ConnectionFactory {
                 failover,
                 tls: self.tls.clone(),
                 connection_info,
+                credentials: self.credentials_provider.clone().map(|provider| Provider {
+                    provider,
+                    timeout: self.credentials_timeout,
+                }),
                 accept_timeout: options.connect_response_timeout,
                 close_timeout: options.close_timeout,
             },
@@ -231,37 +273,40 @@ impl ConnectionFactory {
     }
 }
 
-/// What a URI may say and this library does not do yet: better no connection than one that does not keep to it.
-fn refuse_unsupported(options: &ConnectionOptions, failover: Option<&FailoverOptions>) -> Result<()> {
+impl fmt::Debug for ConnectionFactory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionFactory")
+            .field("uri", &self.uri)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("credentials_provider", &self.credentials_provider.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An option that this library does not heed yet and that is not left alone: better no connection than one that does not
+/// keep to it.
+fn unsupported_option(options: &ConnectionOptions) -> Option<&'static str> {
     let defaults = ConnectionOptions::default();
-    let mut refused = vec![
+    let refused = [
         (
             options.audit_maximum_producer_number != defaults.audit_maximum_producer_number,
-            "jms.auditMaximumProducerNumber",
+            "auditMaximumProducerNumber",
         ),
-        (options.message_priority_supported, "jms.messagePrioritySupported"),
-        (options.transacted_individual_ack, "jms.transactedIndividualAck"),
-        (options.non_blocking_redelivery, "jms.nonBlockingRedelivery"),
+        (options.message_priority_supported, "messagePrioritySupported"),
+        (options.transacted_individual_ack, "transactedIndividualAck"),
+        (options.non_blocking_redelivery, "nonBlockingRedelivery"),
         (
             options.optimized_ack_scheduled_ack_interval.is_some(),
-            "jms.optimizedAckScheduledAckInterval",
+            "optimizedAckScheduledAckInterval",
         ),
-        (options.xa_ack_mode.is_some(), "jms.xaAckMode"),
-        (options.rm_id_from_connection_id, "jms.rmIdFromConnectionId"),
+        (options.xa_ack_mode.is_some(), "xaAckMode"),
+        (options.rm_id_from_connection_id, "rmIdFromConnectionId"),
         (
             !options.consumer_failover_redelivery_wait_period.is_zero(),
-            "jms.consumerFailoverRedeliveryWaitPeriod",
+            "consumerFailoverRedeliveryWaitPeriod",
         ),
     ];
-    if let Some(failover) = failover {
-        refused.push((failover.backup, "backup"));
-        refused.push((failover.priority_backup, "priorityBackup"));
-        refused.push((failover.update_uris_file.is_some(), "updateURIsURL"));
-    }
-    match refused.into_iter().find(|(set, _)| *set) {
-        None => Ok(()),
-        Some((_, name)) => Err(unsupported(&format!("the option {name} is not supported yet"))),
-    }
+    refused.into_iter().find(|(set, _)| *set).map(|(_, name)| name)
 }
 
 fn unsupported(what: &str) -> Error {

@@ -61,6 +61,7 @@ pub mod wire;
 
 mod connection;
 mod consumer;
+mod credentials;
 mod factory;
 mod link;
 mod producer;
@@ -70,12 +71,15 @@ mod transaction;
 pub use connection::temporary::TemporaryDestination;
 pub use connection::{Connection, ConnectionMetadata, ConnectionStats};
 pub use consumer::{Browser, Consumer, ConsumerOptions, Listener};
+pub use credentials::{Credentials, CredentialsProvider};
 pub use error::{CommitInDoubt, Error, Result, Retry};
 pub use events::{ConnectionState, Event, Events};
 pub use factory::ConnectionFactory;
+pub use link::{EndpointFailure, EndpointSource, EndpointState, EndpointStatus};
 pub use message::{DeliveryMode, Message};
 pub use producer::{Producer, Receipt, SendOptions};
 pub use session::{AcknowledgeMode, Session};
+pub use uri::Endpoint;
 pub use wire::{Destination, DestinationKind, MessageKind, Value, ValueMap};
 
 #[cfg(test)]

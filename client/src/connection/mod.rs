@@ -22,7 +22,7 @@ pub use stats::ConnectionStats;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{ConnectionState, Events};
-use crate::link::{Guard, Link, Receipt};
+use crate::link::{EndpointStatus, Guard, Link, Receipt};
 use crate::options::ConnectionOptions;
 use crate::session::{AcknowledgeMode, Session, SessionInner};
 use crate::wire::{Command, ConnectionId, Destination, RemoveInfo, SessionId};
@@ -160,6 +160,35 @@ impl Connection {
     /// What the connection has done so far.
     pub fn stats(&self) -> ConnectionStats {
         self.inner.hub.counters.snapshot()
+    }
+
+    /// Every address that is known for this connection: those of the URI and those learnt since, from brokers, from
+    /// `updateURIsURL` and from discovery, in the order in which they are tried without `randomize`.
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        self.inner.link.endpoints()
+    }
+
+    /// Makes a new connection at once. One that waits for its next attempt waits no longer, and an attempt that is under
+    /// way begins anew; a live connection is left for another one, for instance because the credentials were changed.
+    /// What is on its way then is answered first if the broker does so within 2 seconds; transactions that consumed
+    /// something are rolled back, as with every break.
+    ///
+    /// Does not wait: [`state`](Self::state) and [`events`](Self::events) tell how it goes.
+    ///
+    /// # Errors
+    ///
+    /// [`is_closed`](Error::is_closed); [`is_illegal_state`](Error::is_illegal_state) if the URI allows no second
+    /// connection.
+    pub fn reconnect_now(&self) -> Result<()> {
+        self.inner.check_open()?;
+        if !self.inner.survives_breaks {
+            return Err(Error::new(
+                ErrorKind::IllegalState,
+                "there is no failover, so there is no other connection",
+            ));
+        }
+        self.inner.link.reconnect_now();
+        Ok(())
     }
 
     /// Closes the connection with its sessions (`close`): open transactions are rolled back, messages that were sent

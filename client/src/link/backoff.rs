@@ -59,6 +59,16 @@ impl Backoff {
         })
     }
 
+    /// The same delays without an end or a warning: for what nobody waits for.
+    pub(crate) fn endless(options: &FailoverOptions) -> Self {
+        Self::new(&FailoverOptions {
+            max_reconnect_attempts: None,
+            startup_max_reconnect_attempts: None,
+            warn_after_reconnect_attempts: None,
+            ..options.clone()
+        })
+    }
+
     /// True if a broken connection is followed by another one.
     pub(crate) fn reconnects(&self) -> bool {
         self.limit != Some(0)
@@ -75,12 +85,17 @@ impl Backoff {
         self.failed_passes = 0;
     }
 
+    /// Whether a connection that lived for `lived` counts as one that worked.
+    pub(crate) fn is_stable(&self, lived: Duration) -> bool {
+        lived >= self.stable_period
+    }
+
     /// The delay before the first pass after a connection that lived for `lived`.
     ///
     /// One that broke at once keeps the delay growing: a broker that accepts and closes must not be
     /// hammered.
     pub(crate) fn after_break(&mut self, lived: Duration, random: f64) -> Duration {
-        if lived >= self.stable_period {
+        if self.is_stable(lived) {
             self.current = self.initial;
         }
         self.advance(random)

@@ -1,12 +1,52 @@
-//! The first frame each way.
+//! The way to a broker, and the first frame each way.
+
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::physical::Physical;
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::{ReadHalf, WriteHalf};
+use crate::transport::{self, ReadHalf, TlsOptions, WriteHalf};
 use crate::uri::Endpoint;
 use crate::wire::{Command, Decoder, Encoder, WireFormat, negotiate};
+
+/// Connects and negotiates, each within the time the endpoint gives it.
+///
+/// Cancel safe: dropping the future closes what it opened.
+///
+/// # Errors
+///
+/// As [`transport::connect`] and [`handshake`].
+pub(super) async fn dial(endpoint: &Endpoint, tls: &TlsOptions) -> Result<Physical> {
+    let (mut reader, mut writer) = transport::connect(endpoint, tls).await?.into_split();
+    let mut input = BytesMut::new();
+    let agreed = within(
+        endpoint.negotiation_timeout,
+        "waiting for the broker's WireFormatInfo",
+        handshake(endpoint, &mut reader, &mut writer, &mut input),
+    )
+    .await??;
+    Ok(Physical::new(endpoint, (reader, writer), agreed, input))
+}
+
+/// Waits for `work` no longer than `limit`.
+///
+/// # Errors
+///
+/// [`is_timeout`](Error::is_timeout)
+pub(super) async fn within<T>(
+    limit: Option<Duration>,
+    what: &str,
+    work: impl Future<Output = T>,
+) -> Result<T> {
+    match limit {
+        None => Ok(work.await),
+        Some(limit) => tokio::time::timeout(limit, work)
+            .await
+            .map_err(|_| Error::new(ErrorKind::Timeout, format!("{what} took longer than {limit:?}"))),
+    }
+}
 
 /// Exchanges `WireFormatInfo`s. Returns what was agreed, and leaves what came after in `input`.
 ///
@@ -15,7 +55,7 @@ use crate::wire::{Command, Decoder, Encoder, WireFormat, negotiate};
 /// # Errors
 ///
 /// The peer does not speak OpenWire, or only versions that are too old, or the connection broke.
-pub(super) async fn handshake(
+async fn handshake(
     endpoint: &Endpoint,
     reader: &mut ReadHalf,
     writer: &mut WriteHalf,

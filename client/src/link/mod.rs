@@ -11,8 +11,11 @@ mod guard;
 mod handshake;
 mod heartbeat;
 mod outbox;
+mod physical;
 mod receipt;
 mod running;
+mod spares;
+mod status;
 mod supervisor;
 mod tracker;
 mod traffic;
@@ -21,11 +24,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
+use endpoints::Endpoints;
 pub(crate) use guard::{Guard, TransactionGuard};
 use outbox::{Item, Outbox, Reply};
 pub(crate) use receipt::{Receipt, Share, Unanswered};
+pub use status::{EndpointFailure, EndpointSource, EndpointState, EndpointStatus};
 pub(crate) use supervisor::Config;
 use supervisor::Supervisor;
 
@@ -70,6 +76,10 @@ pub(crate) struct Shared {
     connection: AtomicU64,
     /// Wakes the supervisor out of dialling and waiting when the connection is to be closed.
     closing: Notify,
+    /// Wakes the supervisor to make another connection now.
+    reconnect: Notify,
+    /// Locked for a look or a note, never while another lock is held or for longer than that.
+    endpoints: Mutex<Endpoints>,
     /// True when the supervisor is done.
     done: watch::Sender<bool>,
 }
@@ -116,6 +126,8 @@ impl Link {
             outbox: Outbox::new(1),
             connection: AtomicU64::new(1),
             closing: Notify::new(),
+            reconnect: Notify::new(),
+            endpoints: Mutex::new(Endpoints::new(config.endpoints.clone(), config.failover.as_ref())),
             done: watch::Sender::new(false),
         });
         let connection_id = config.connection_info.connection_id.clone().unwrap_or_default();
@@ -128,6 +140,16 @@ impl Link {
             },
             receiver,
         ))
+    }
+
+    /// Has another connection made, at once.
+    pub(crate) fn reconnect_now(&self) {
+        self.shared.reconnect.notify_one();
+    }
+
+    /// Every known address.
+    pub(crate) fn endpoints(&self) -> Vec<EndpointStatus> {
+        self.shared.endpoints.lock().status()
     }
 
     /// Number of the physical connection, for [`Guard::Connection`].
@@ -224,7 +246,7 @@ impl Link {
     /// Cancel safe: if the future is dropped the connection ends without further waiting.
     pub(crate) async fn close(&self, last_delivered: i64, limit: Duration) {
         let mut done = self.shared.done.subscribe();
-        let farewell = self.farewell(last_delivered);
+        let farewell = farewell(&self.connection_id, last_delivered);
         let receipt = self.post_request(farewell, Guard::Connection(self.connection()));
         // Nothing may follow the farewell.
         self.shut();
@@ -232,14 +254,6 @@ impl Link {
         let _ = tokio::time::timeout(limit, done.wait_for(|done| *done)).await;
         drop(receipt);
         self.shut();
-    }
-
-    fn farewell(&self, last_delivered: i64) -> RemoveInfo {
-        RemoveInfo {
-            object_id: Some(EntityId::Connection(self.connection_id.clone())),
-            last_delivered_sequence_id: last_delivered,
-            ..RemoveInfo::default()
-        }
     }
 
     fn shut(&self) {
@@ -253,9 +267,18 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         let _ = self.post(
-            self.farewell(RemoveInfo::UNKNOWN_DELIVERED),
+            farewell(&self.connection_id, RemoveInfo::UNKNOWN_DELIVERED),
             Guard::Connection(self.connection()),
         );
         self.shut();
+    }
+}
+
+/// The command that takes leave of a broker.
+fn farewell(connection: &ConnectionId, last_delivered: i64) -> RemoveInfo {
+    RemoveInfo {
+        object_id: Some(EntityId::Connection(connection.clone())),
+        last_delivered_sequence_id: last_delivered,
+        ..RemoveInfo::default()
     }
 }

@@ -1,33 +1,20 @@
 //! One physical connection while it lives: everything that is read and written passes here.
 
 use std::collections::{HashMap, VecDeque};
-use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
-use super::heartbeat::{Due, Heartbeat};
 use super::outbox::Item;
+use super::physical::{Physical, shutting_down, silent};
 use super::traffic::{Restore, Traffic};
 use super::{Shared, Upper};
-use crate::error::{Error, ErrorKind, Result};
-use crate::transport::{ReadHalf, WriteHalf};
-use crate::uri::Endpoint;
-use crate::wire::{
-    Command, ConnectionControl, Decoder, Encoder, EntityId, KeepAliveInfo, ShutdownInfo, WireFormat,
-};
+use crate::error::{Error, Result};
+use crate::wire::{Command, ConnectionControl, EntityId, RemoveInfo, ShutdownInfo, WireFormat};
 
 /// Frames are gathered up to this many bytes before they are written.
 const WRITE_AHEAD: usize = 128 * 1024;
-
-/// A frame that grew the write buffer beyond this must not keep it so for as long as the connection lives.
-const KEEP_BUFFER: usize = 1024 * 1024;
-
-/// Where a timer stands that has nothing to wait for.
-const FAR: Duration = Duration::from_secs(86_400 * 365);
 
 /// Why [`Running::poll`] returns.
 #[derive(Debug)]
@@ -44,31 +31,33 @@ pub(super) enum Outcome {
     Closed,
 }
 
-/// One physical connection.
+/// One physical connection that carries the logical one.
 #[derive(Debug)]
 pub(super) struct Running {
-    reader: ReadHalf,
-    writer: WriteHalf,
-    encoder: Encoder,
-    decoder: Decoder,
-    input: BytesMut,
-    read_size: usize,
-    output: BytesMut,
-    /// How many bytes were encoded and how many have left.
-    encoded: u64,
-    flushed: u64,
-    /// The transport below may hold back bytes.
-    unflushed: bool,
-    heartbeat: Heartbeat,
-    timer: Pin<Box<Sleep>>,
+    physical: Physical,
     opening: Opening,
     /// Restored state and repeated requests, which go before everything else.
     first: VecDeque<Command>,
     /// What an answer with an exception would refuse of that.
     restored: HashMap<i32, EntityId>,
+    restoring: Patience,
+    /// The broker was told that the connection goes: nothing may follow.
+    left: bool,
     /// `ShutdownInfo` was written: the rest is to get rid of the bytes.
     shutdown: bool,
-    keep_alive_response: bool,
+}
+
+/// How long the broker may take for each answer to what was restored.
+#[derive(Debug)]
+struct Patience {
+    limit: Option<Duration>,
+    deadline: Option<Instant>,
+}
+
+impl Patience {
+    fn begin(&mut self) {
+        self.deadline = self.limit.and_then(|limit| Instant::now().checked_add(limit));
+    }
 }
 
 /// How far the opening is.
@@ -82,47 +71,33 @@ enum Opening {
 }
 
 impl Running {
-    /// A connection that was just negotiated. `input` is what came after the peer's `WireFormatInfo`.
-    pub(super) fn new(
-        endpoint: &Endpoint,
-        halves: (ReadHalf, WriteHalf),
-        agreed: WireFormat,
-        input: BytesMut,
-        restore: Restore,
-    ) -> Self {
-        let heartbeat = Heartbeat::new(endpoint, &agreed, Instant::now().into_std());
+    /// Opens the logical connection over a physical one. `restore_timeout` is for each answer to what is restored.
+    pub(super) fn new(physical: Physical, restore: Restore, restore_timeout: Option<Duration>) -> Self {
         let restored = restore.state.iter().filter_map(restored_entity).collect();
         let mut first = VecDeque::from(restore.state);
         first.extend(restore.again);
         Self {
-            reader: halves.0,
-            writer: halves.1,
-            encoder: Encoder::new(agreed.clone()),
-            decoder: Decoder::new(agreed),
-            input,
-            read_size: endpoint.socket.io_buffer_size,
-            output: BytesMut::new(),
-            encoded: 0,
-            flushed: 0,
-            unflushed: false,
-            heartbeat,
-            timer: Box::pin(sleep_until(Instant::now() + FAR)),
+            physical,
             opening: Opening::Write(restore.opening),
             first,
             restored,
+            restoring: Patience {
+                limit: restore_timeout,
+                deadline: None,
+            },
+            left: false,
             shutdown: false,
-            keep_alive_response: endpoint.keep_alive_response_required,
         }
     }
 
     /// How many bytes have left.
     pub(super) fn flushed(&self) -> u64 {
-        self.flushed
+        self.physical.flushed()
     }
 
     /// What was agreed with the broker.
     pub(super) fn format(&self) -> &WireFormat {
-        self.encoder.format()
+        self.physical.format()
     }
 
     /// Reads, writes and watches the clock until there is an outcome.
@@ -147,6 +122,9 @@ impl Running {
         upper: &dyn Upper,
     ) -> Result<Poll<Outcome>> {
         shared.outbox.register(cx.waker());
+        if let Some(info) = self.physical.take_introduction() {
+            upper.broker_info(*info);
+        }
         loop {
             // Whatever comes is read even if nothing can be written, so that two full pipes never wait for each other.
             let read = match self.poll_read(cx, traffic, upper)? {
@@ -155,9 +133,9 @@ impl Running {
                 Poll::Pending => false,
             };
             self.stage(shared, traffic, upper)?;
-            let wrote = self.poll_write(cx)?.is_ready();
-            if self.shutdown && self.output.is_empty() && !self.unflushed {
-                let _ = pin!(&mut self.writer).poll_shutdown(cx);
+            let wrote = self.physical.poll_write(cx)?.is_ready();
+            if self.shutdown && self.physical.is_flushed() {
+                self.physical.poll_shutdown(cx);
                 return Ok(Poll::Ready(Outcome::Closed));
             }
             if !read && !wrote && !self.poll_timer(cx)? {
@@ -176,26 +154,19 @@ impl Running {
         // An earlier outcome may have left whole frames behind, and so does the handshake.
         let mut news = false;
         loop {
-            while let Some(command) = self.decoder.decode(&mut self.input)? {
+            while let Some(command) = self.physical.next_command()? {
                 news = true;
                 if let Some(outcome) = self.handle(command, traffic, upper)? {
                     return Ok(Poll::Ready(Some(outcome)));
                 }
             }
             if news {
-                self.heartbeat
-                    .received(!self.input.is_empty(), Instant::now().into_std());
+                self.physical.received();
                 return Ok(Poll::Ready(None));
             }
-            // Grows with what is there, so that a large frame needs few reads and a declared size costs nothing.
-            self.input.reserve(self.read_size.max(self.input.len()));
-            match pin!(self.reader.read_buf(&mut self.input)).poll(cx) {
+            match self.physical.poll_read(cx) {
                 Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(Ok(0)) => {
-                    return Err(Error::new(ErrorKind::Io, "the broker closed the connection"));
-                }
-                Poll::Ready(Ok(_)) => self.heartbeat.received(true, Instant::now().into_std()),
-                Poll::Ready(Err(error)) => return Err(error.into()),
+                Poll::Ready(result) => result?,
             }
         }
     }
@@ -212,18 +183,11 @@ impl Running {
         match command {
             Command::MessageDispatch(dispatch) => {
                 if let Some(ack) = upper.dispatch(dispatch)? {
-                    self.encode(&Command::from(Box::new(ack)))?;
+                    self.physical.encode(&Command::from(Box::new(ack)))?;
                 }
             }
             Command::ProducerAck(ack) => upper.producer_ack(&ack),
-            Command::KeepAliveInfo(info) if info.response_required => {
-                let answer = KeepAliveInfo {
-                    command_id: info.command_id,
-                    response_required: false,
-                };
-                self.encode(&Command::from(answer))?;
-            }
-            Command::KeepAliveInfo(_) => {}
+            Command::KeepAliveInfo(info) => self.physical.answer(&info)?,
             Command::BrokerInfo(info) => upper.broker_info(*info),
             Command::ConnectionControl(control) => return Ok(Some(Outcome::Control(control))),
             Command::ConsumerControl(control) => {
@@ -239,9 +203,7 @@ impl Running {
             Command::ConnectionError(error) => {
                 upper.broker_error(Error::from_throwable(error.exception.unwrap_or_default()));
             }
-            Command::ShutdownInfo(_) => {
-                return Err(Error::new(ErrorKind::Io, "the broker is shutting down"));
-            }
+            Command::ShutdownInfo(_) => return Err(shutting_down()),
             other => tracing::debug!(type_id = other.type_id(), "ignored a command of the broker"),
         }
         Ok(None)
@@ -264,6 +226,9 @@ impl Running {
             });
         }
         let restored = self.restored.remove(&id);
+        if restored.is_some() {
+            self.restoring.begin();
+        }
         if let (Some(entity), Command::ExceptionResponse(response)) = (restored, &answer) {
             if let Some(tracker) = traffic.tracker() {
                 tracker.remove(&entity);
@@ -282,25 +247,25 @@ impl Running {
             // The connection's info is the last of them.
             let id = commands.last().map_or(0, Command::command_id);
             for command in &commands {
-                self.encode(command)?;
+                self.physical.encode(command)?;
             }
             self.opening = Opening::Await(id);
         }
         if self.opening != Opening::Done || self.shutdown {
             return Ok(());
         }
-        while self.output.len() < WRITE_AHEAD {
+        while self.physical.waiting() < WRITE_AHEAD {
             if let Some(command) = self.first.pop_front() {
-                traffic.rewritten(&command, self.encoded);
-                self.encode(&command)?;
+                traffic.rewritten(&command, self.physical.encoded());
+                self.physical.encode(&command)?;
+                if self.first.is_empty() && !self.restored.is_empty() {
+                    self.restoring.begin();
+                }
                 continue;
             }
-            if traffic.staged.is_empty() {
-                shared.outbox.take(&mut traffic.staged);
-            }
-            let Some(item) = traffic.staged.pop_front() else {
+            let Some(item) = self.next_item(shared, traffic) else {
                 if shared.outbox.is_closed() && !traffic.is_awaited() {
-                    self.encode(&Command::from(ShutdownInfo::default()))?;
+                    self.physical.encode(&Command::from(ShutdownInfo::default()))?;
                     self.shutdown = true;
                 }
                 break;
@@ -312,9 +277,21 @@ impl Running {
         Ok(())
     }
 
+    /// What waits to be written. After the farewell that is for another connection.
+    fn next_item(&self, shared: &Shared, traffic: &mut Traffic) -> Option<Item> {
+        if self.left {
+            return None;
+        }
+        if traffic.staged.is_empty() {
+            shared.outbox.take(&mut traffic.staged);
+        }
+        traffic.staged.pop_front()
+    }
+
     fn write_item(&mut self, item: Item, traffic: &mut Traffic, upper: &dyn Upper) {
-        let position = self.encoded;
-        match self.encode(&item.command) {
+        let position = self.physical.encoded();
+        self.left |= is_farewell(&item.command);
+        match self.physical.encode(&item.command) {
             Ok(()) => traffic.written(item, position),
             Err(error) => {
                 if let Some(error) = traffic.not_written(item, error) {
@@ -324,73 +301,35 @@ impl Running {
         }
     }
 
-    fn encode(&mut self, command: &Command) -> Result<()> {
-        let before = self.output.len();
-        self.encoder.encode(command, &mut self.output)?;
-        self.encoded += (self.output.len() - before) as u64;
-        Ok(())
-    }
-
-    /// Writes once. Ready says that something was written.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>> {
-        if self.output.is_empty() {
-            if self.unflushed {
-                self.unflushed = pin!(&mut self.writer).poll_flush(cx)?.is_pending();
-            }
-            return Ok(Poll::Pending);
-        }
-        let Poll::Ready(written) = pin!(&mut self.writer).poll_write(cx, &self.output)? else {
-            self.heartbeat.blocked(Instant::now().into_std());
-            return Ok(Poll::Pending);
-        };
-        if written == 0 {
-            return Err(Error::new(ErrorKind::Io, "the connection takes no more bytes"));
-        }
-        self.output.advance(written);
-        self.flushed += written as u64;
-        self.unflushed = true;
-        self.heartbeat
-            .sent(!self.output.is_empty(), Instant::now().into_std());
-        if self.output.is_empty() && self.output.capacity() > KEEP_BUFFER {
-            self.output = BytesMut::new();
-        }
-        Ok(Poll::Ready(()))
-    }
-
     /// True if something was due and is to be written.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<bool> {
-        loop {
-            let now = Instant::now();
-            match self.heartbeat.due(now.into_std()) {
-                Due::Nothing => {}
-                Due::KeepAlive if !self.output.is_empty() => {}
-                Due::KeepAlive => {
-                    self.encode(&Command::from(KeepAliveInfo {
-                        command_id: 0,
-                        response_required: self.keep_alive_response,
-                    }))?;
-                    return Ok(true);
-                }
-                Due::Silent(limit) => return Err(silent("nothing came from the broker", limit)),
-                Due::PartialFrame(limit) => return Err(silent("the rest of a frame did not come", limit)),
-                Due::Blocked(limit) => return Err(silent("the broker takes nothing", limit)),
-            }
-            let next = self.heartbeat.next().map_or(now + FAR, Instant::from_std);
-            if self.timer.deadline() != next {
-                self.timer.as_mut().reset(next);
-            }
-            if self.timer.as_mut().poll(cx).is_pending() {
-                return Ok(false);
-            }
+        let deadline = self.restoring.deadline.filter(|_| !self.restored.is_empty());
+        if let (Some(deadline), Some(limit)) = (deadline, self.restoring.limit)
+            && deadline <= Instant::now()
+        {
+            return Err(silent(
+                "no answer to what was restored came from the broker",
+                limit,
+            ));
         }
+        self.physical.poll_timer(cx, deadline)
     }
 }
 
-fn silent(what: &str, limit: Duration) -> Error {
-    Error::new(ErrorKind::Io, format!("{what} for {limit:?}"))
+fn is_farewell(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::RemoveInfo(RemoveInfo {
+            object_id: Some(EntityId::Connection(_)),
+            ..
+        })
+    )
 }
 
 fn restored_entity(command: &Command) -> Option<(i32, EntityId)> {
+    if !command.response_required() {
+        return None;
+    }
     let entity = match command {
         Command::ProducerInfo(info) => EntityId::Producer(info.producer_id.clone()?),
         Command::ConsumerInfo(info) => EntityId::Consumer(info.consumer_id.clone()?),

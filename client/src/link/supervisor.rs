@@ -3,23 +3,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::{Backoff, Next};
-use super::endpoints::{Endpoints, same_address};
-use super::handshake::handshake;
+use super::endpoints::same_address;
+use super::guard::Guard;
+use super::handshake::{dial, within};
+use super::outbox::{Item, Reply};
+use super::physical::Physical;
 use super::running::{Outcome, Running};
+use super::spares::{Spare, Spares};
+use super::status::EndpointSource;
 use super::tracker::Tracker;
 use super::traffic::{Restore, Traffic};
-use super::{Shared, Upper};
+use super::{Shared, Upper, farewell};
+use crate::credentials::Provider;
 use crate::environment::{random, with_rng};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
-use crate::transport::{self, TlsOptions};
+use crate::transport::TlsOptions;
 use crate::uri::{Endpoint, FailoverOptions};
-use crate::wire::{Command, ConnectionControl, ConnectionInfo};
+use crate::wire::{Command, ConnectionControl, ConnectionId, ConnectionInfo, RemoveInfo};
+
+/// A connection that is left although it works is left in order, if the broker answers what is on its way within this
+/// time: long for a broker that lives, short for one that does not.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a link needs to know.
 #[derive(Debug)]
@@ -33,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) tls: TlsOptions,
     /// The command that opens the connection.
     pub(crate) connection_info: ConnectionInfo,
+    /// Who connects, if that is asked for each time.
+    pub(crate) credentials: Option<Provider>,
     /// How long one attempt may take, the broker's answer included; none is for ever.
     pub(crate) attempt_timeout: Option<Duration>,
     /// How long the broker may take to accept the connection.
@@ -42,30 +53,50 @@ pub(crate) struct Config {
 }
 
 pub(super) struct Supervisor {
-    endpoints: Endpoints,
     discovered: Option<watch::Receiver<Vec<String>>>,
     backoff: Backoff,
     failover: Option<FailoverOptions>,
     tls: TlsOptions,
+    connection_id: ConnectionId,
     connection_info: Command,
+    credentials: Option<Provider>,
     attempt_timeout: Option<Duration>,
     accept_timeout: Option<Duration>,
     close_timeout: Duration,
     shared: Arc<Shared>,
     upper: Arc<dyn Upper>,
     traffic: Traffic,
+    spares: Option<Spares>,
     /// The broker of the live connection.
     current: Option<Endpoint>,
+    /// A broker may have accepted this client, although its answer did not come.
+    introduced: bool,
+    /// How many addresses were tried since there was a connection.
+    attempts: u32,
 }
 
 /// How a live connection ended.
 enum End {
     Closed,
     Broken(Error),
+    /// It worked, and there is a better one.
+    Left(Error, Departure),
+}
+
+/// Why a connection that works is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Departure {
+    /// The broker asked for it.
+    Sent,
+    /// A preferred broker is back.
+    Preferred,
+    /// The user asked for it.
+    Asked,
 }
 
 impl Supervisor {
     pub(super) fn new(config: Config, shared: Arc<Shared>, upper: Arc<dyn Upper>) -> Self {
+        let connection_id = config.connection_info.connection_id.clone().unwrap_or_default();
         let mut info = Box::new(config.connection_info);
         info.command_id = 1;
         info.response_required = true;
@@ -76,21 +107,25 @@ impl Supervisor {
         let keep = reconnects
             .filter(|options| options.track_messages)
             .map_or(0, |options| options.max_cache_size as usize);
-        let randomize = config.failover.as_ref().is_some_and(|options| options.randomize);
+        let spares = reconnects.and_then(|options| Spares::new(options, config.tls.clone()));
         Self {
-            endpoints: Endpoints::new(config.endpoints, randomize),
             discovered: config.discovered,
             backoff,
             failover: config.failover,
             tls: config.tls,
+            connection_id,
             connection_info: Command::from(info),
+            credentials: config.credentials,
             attempt_timeout: config.attempt_timeout,
             accept_timeout: config.accept_timeout,
             close_timeout: config.close_timeout,
             shared,
             upper,
             traffic: Traffic::new(tracker, keep),
+            spares,
             current: None,
+            introduced: false,
+            attempts: 0,
         }
     }
 
@@ -104,13 +139,15 @@ impl Supervisor {
             };
             let since = Instant::now();
             self.announce(broken.take(), &mut ready);
-            match self.serve(&mut running).await {
+            let (error, departure) = match self.serve(&mut running).await {
                 End::Closed => break (closed(), running.flushed()),
-                End::Broken(error) if !self.backoff.reconnects() || self.shared.outbox.is_closed() => {
-                    break (error, running.flushed());
-                }
-                End::Broken(error) => broken = Some(self.interrupted(error, running.flushed(), since)),
+                End::Broken(error) => (error, None),
+                End::Left(error, departure) => (error, Some(departure)),
+            };
+            if !self.backoff.reconnects() || self.shared.outbox.is_closed() {
+                break (error, running.flushed());
             }
+            broken = Some(self.interrupted(error, departure, running.flushed(), since));
         };
         self.finish(cause, flushed, ready);
     }
@@ -129,7 +166,7 @@ impl Supervisor {
                     broker,
                     resumed: broken.resumed,
                     lost: broken.lost,
-                    attempts: broken.attempts,
+                    attempts: self.attempts,
                     downtime,
                 });
             }
@@ -139,22 +176,38 @@ impl Supervisor {
         }
     }
 
-    fn interrupted(&mut self, cause: Error, flushed: u64, since: Instant) -> Break {
-        tracing::warn!(%cause, "connection interrupted");
+    fn interrupted(
+        &mut self,
+        cause: Error,
+        departure: Option<Departure>,
+        flushed: u64,
+        since: Instant,
+    ) -> Break {
+        match departure {
+            None => tracing::warn!(%cause, "connection interrupted"),
+            Some(_) => tracing::info!(%cause, "connection left for another one"),
+        }
         let connection = self.shared.next_connection();
         // First the books, which know what was written, then the sessions, which may give up transactions.
         let lost = self.traffic.broken(flushed);
         self.upper.interrupted(connection);
         self.upper.event(Event::Interrupted { cause: cause.clone() });
+        let mut endpoints = self.shared.endpoints.lock();
+        endpoints.set_current(None);
         if let Some(endpoint) = self.current.take() {
-            self.endpoints.failed(&endpoint);
+            if departure.is_none() {
+                endpoints.attempt_failed(&endpoint, &cause);
+            }
+            if departure != Some(Departure::Asked) {
+                endpoints.failed(&endpoint);
+            }
         }
         Break {
             at: Instant::now(),
             lived: since.elapsed(),
+            at_once: departure.is_some(),
             lost,
             resumed: 0,
-            attempts: 0,
         }
     }
 
@@ -194,6 +247,14 @@ impl Supervisor {
                 biased;
                 outcome = running.next(&self.shared, &mut self.traffic, &*self.upper) => outcome,
                 () = &mut expired => return End::Closed,
+                () = shared.reconnect.notified() => {
+                    let why = moved("a new connection was asked for".into());
+                    return self.leave(running, why, Departure::Asked).await;
+                }
+                () = spare_connections(&mut self.spares, &shared) => {
+                    let why = moved("a preferred broker can be reached again".into());
+                    return self.leave(running, why, Departure::Preferred).await;
+                }
             };
             match outcome {
                 Outcome::Opened => {}
@@ -207,10 +268,43 @@ impl Supervisor {
                 }
                 Outcome::Control(control) => {
                     if let Some(reason) = self.control(&control) {
-                        return End::Broken(reason);
+                        return self.leave(running, reason, Departure::Sent).await;
                     }
                 }
             }
+        }
+    }
+
+    /// Ends a connection that works: what was written is answered first, and the broker hears that the client goes. What
+    /// comes to be sent meanwhile waits for the next connection.
+    async fn leave(&mut self, running: &mut Running, why: Error, departure: Departure) -> End {
+        if !self.backoff.reconnects() {
+            return End::Broken(why);
+        }
+        let (reply, mut answered) = oneshot::channel();
+        let item = Item {
+            command: farewell(&self.connection_id, RemoveInfo::UNKNOWN_DELIVERED).into(),
+            reply: Some(Reply::new(reply, None)),
+            guard: Guard::Connection(self.shared.connection()),
+        };
+        let done = async {
+            loop {
+                let outcome = tokio::select! {
+                    biased;
+                    _ = &mut answered => break,
+                    outcome = running.next(&self.shared, &mut self.traffic, &*self.upper) => outcome,
+                };
+                if !matches!(outcome, Outcome::Opened | Outcome::Control(_)) {
+                    break;
+                }
+            }
+        };
+        if self.shared.outbox.post(item).is_ok() && timeout(LEAVE_TIMEOUT, done).await.is_err() {
+            tracing::debug!(limit = ?LEAVE_TIMEOUT, "the broker did not answer everything before it was left");
+        }
+        match self.shared.outbox.is_closed() {
+            true => End::Closed,
+            false => End::Left(why, departure),
         }
     }
 
@@ -227,7 +321,7 @@ impl Supervisor {
                         .current
                         .as_ref()
                         .is_some_and(|here| same_address(here, &endpoint));
-                    self.endpoints.redirect(endpoint);
+                    self.shared.endpoints.lock().redirect(endpoint);
                     if !here {
                         return Some(moved(format!("the broker sends its clients to {uri}")));
                     }
@@ -247,68 +341,63 @@ impl Supervisor {
                     Err(error) => tracing::debug!(%error, "the broker told of a URI that is of no use"),
                 }
             }
-            self.endpoints.push(learnt);
-            if control.rebalance_connection {
-                let first = with_rng(|rng| self.endpoints.pass(rng)).into_iter().next();
-                let here = self.current.as_ref();
-                if let (Some(first), Some(here)) = (first, here)
-                    && !same_address(&first, here)
-                {
-                    return Some(moved("the broker asks its clients to spread".into()));
-                }
-            }
+            return self.learnt(EndpointSource::Broker, learnt, control.rebalance_connection);
         }
         None
     }
 
+    /// There are other addresses. The reason to leave the broker, if it is not to stay.
+    fn learnt(&self, source: EndpointSource, list: Vec<Endpoint>, rebalance: bool) -> Option<Error> {
+        if list.is_empty() {
+            return None;
+        }
+        let mut endpoints = self.shared.endpoints.lock();
+        endpoints.learn(source, list);
+        let here = self.current.as_ref().filter(|_| rebalance)?;
+        (!with_rng(|rng| endpoints.may_stay(here, rng)))
+            .then(|| moved("the clients of the brokers are to spread".into()))
+    }
+
     /// Tries addresses until one of them accepts the connection, or until that was enough.
-    async fn connect(&mut self, broken: Option<&mut Break>) -> Result<Running> {
+    async fn connect(&mut self, mut broken: Option<&mut Break>) -> Result<Running> {
         let shared = self.shared.clone();
-        tokio::select! {
-            biased;
-            () = shared.closing.notified() => Err(closed()),
-            running = self.try_passes(broken) => running,
+        self.attempts = 0;
+        loop {
+            tokio::select! {
+                biased;
+                () = shared.closing.notified() => return Err(closed()),
+                () = shared.reconnect.notified() => {
+                    // Whatever is waited for, it begins anew.
+                    if let Some(broken) = &mut broken {
+                        broken.at_once = true;
+                    }
+                }
+                running = self.try_all(broken.as_deref_mut()) => return running,
+            }
         }
     }
 
-    async fn try_passes(&mut self, mut broken: Option<&mut Break>) -> Result<Running> {
-        if let Some(broken) = &broken {
-            let delay = self.backoff.after_break(broken.lived, random());
-            self.pause(delay).await;
-        }
-        let mut attempt = 0;
-        loop {
-            let mut last = Error::new(ErrorKind::Io, "there is no address to connect to");
-            self.discover();
-            let pass = with_rng(|rng| self.endpoints.pass(rng));
-            if pass.is_empty() && self.discovered.is_some() {
-                // That nobody is announced yet is no failure.
-                self.announced().await;
-                continue;
-            }
-            for endpoint in pass {
-                attempt += 1;
-                if let Some(broken) = &mut broken {
-                    broken.attempts = attempt;
-                }
-                self.upper.event(Event::Connecting {
-                    broker: endpoint.to_string(),
-                    attempt,
-                });
-                match self.attempt(&endpoint, broken.as_deref_mut()).await {
-                    Ok(running) => {
-                        self.backoff.connected();
-                        self.current = Some(endpoint);
-                        return Ok(running);
-                    }
-                    // The first connection is somebody's call, who is to hear what the broker says.
-                    Err(Failure::Refused(error)) if broken.is_none() => return Err(error),
+    async fn try_all(&mut self, mut broken: Option<&mut Break>) -> Result<Running> {
+        if let Some(broken) = &mut broken {
+            self.pause_after(broken).await;
+            while let Some(spare) = self.take_spare() {
+                let Spare {
+                    endpoint, physical, ..
+                } = spare;
+                match self.attempt(&endpoint, Some(physical), Some(broken)).await {
+                    Ok(running) => return Ok(running),
                     Err(Failure::Refused(error) | Failure::Broken(error)) => {
-                        tracing::debug!(%endpoint, %error, "could not connect");
-                        last = error;
+                        tracing::debug!(%endpoint, %error, "a spare connection is of no use");
                     }
                 }
             }
+        }
+        loop {
+            let last = match self.try_pass(broken.as_deref_mut()).await {
+                Pass::Connected(running) => return Ok(*running),
+                Pass::Over(error) => return Err(error),
+                Pass::Failed(error) => error,
+            };
             match self.backoff.after_failed_pass(random()) {
                 Next::GiveUp => return Err(last),
                 Next::Wait(delay, warn) => {
@@ -340,7 +429,10 @@ impl Supervisor {
             }
         };
         let found = discovered.borrow_and_update().iter().filter_map(learn).collect();
-        self.endpoints.discover(found)
+        self.shared
+            .endpoints
+            .lock()
+            .learn(EndpointSource::Discovered, found)
     }
 
     /// Waits until an address is announced that was not known.
@@ -365,24 +457,125 @@ impl Supervisor {
         let _ = timeout(delay, self.announced()).await;
     }
 
-    async fn attempt(&mut self, endpoint: &Endpoint, broken: Option<&mut Break>) -> Result<Running, Failure> {
-        let limit = self.attempt_timeout;
-        within(limit, "connecting", self.open(endpoint, broken))
-            .await
-            .unwrap_or_else(|error| Err(error.into()))
+    /// Waits before the first attempt after a break, unless there is no reason to.
+    async fn pause_after(&mut self, broken: &mut Break) {
+        if std::mem::replace(&mut broken.at_once, true) {
+            return;
+        }
+        let delay = self.backoff.after_break(broken.lived, random());
+        let spare = self.spares.as_ref().is_some_and(Spares::is_ready);
+        // A connection that broke at once is not followed at once, spare or not: nobody is to be hammered.
+        if !spare || !self.backoff.is_stable(broken.lived) {
+            self.pause(delay).await;
+        }
     }
 
-    async fn open(&mut self, endpoint: &Endpoint, broken: Option<&mut Break>) -> Result<Running, Failure> {
-        let stream = transport::connect(endpoint, &self.tls).await?;
-        let (mut reader, mut writer) = stream.into_split();
-        let mut input = BytesMut::new();
-        let agreed = within(
-            Some(negotiation_timeout(endpoint)),
-            "waiting for the broker's WireFormatInfo",
-            handshake(endpoint, &mut reader, &mut writer, &mut input),
-        )
-        .await??;
-        let restore = match broken {
+    fn take_spare(&mut self) -> Option<Spare> {
+        self.spares.as_mut()?.take(&self.shared.endpoints)
+    }
+
+    /// Tries every address once.
+    async fn try_pass(&mut self, mut broken: Option<&mut Break>) -> Pass {
+        let mut last = Error::new(ErrorKind::Io, "there is no address to connect to");
+        let mut denied = None;
+        let mut only_denied = true;
+        let pass = loop {
+            self.discover();
+            let pass = with_rng(|rng| self.shared.endpoints.lock().pass(rng));
+            if !pass.is_empty() || self.discovered.is_none() {
+                break pass;
+            }
+            // That nobody is announced yet is no failure.
+            self.announced().await;
+        };
+        for endpoint in pass {
+            match self.attempt(&endpoint, None, broken.as_deref_mut()).await {
+                Ok(running) => return Pass::Connected(Box::new(running)),
+                Err(failure) => {
+                    if broken.is_none() && self.is_final(&failure) {
+                        return Pass::Over(failure.into());
+                    }
+                    if let Failure::Refused(error) = &failure {
+                        if error.is_security() {
+                            denied.get_or_insert_with(|| error.clone());
+                        } else {
+                            only_denied = false;
+                        }
+                    }
+                    last = failure.into();
+                    tracing::debug!(%endpoint, error = %last, "could not connect");
+                }
+            }
+        }
+        match denied {
+            // The same user and password would be refused for ever, and in the end lock the account.
+            Some(error) if only_denied && self.credentials.is_none() => Pass::Over(error),
+            _ => Pass::Failed(last),
+        }
+    }
+
+    /// Whether a failure of the first connection is told at once to whoever asked for it, although there is failover.
+    fn is_final(&self, failure: &Failure) -> bool {
+        match failure {
+            Failure::Refused(error) => {
+                self.failover.is_none()
+                    || error.is_security()
+                    // The old connection of this client may be what has its id.
+                    || error.is_invalid_client_id() && !self.introduced
+            }
+            Failure::Broken(_) => false,
+        }
+    }
+
+    async fn attempt(
+        &mut self,
+        endpoint: &Endpoint,
+        physical: Option<Physical>,
+        broken: Option<&mut Break>,
+    ) -> Result<Running, Failure> {
+        self.attempts = self.attempts.saturating_add(1);
+        self.upper.event(Event::Connecting {
+            broker: endpoint.to_string(),
+            attempt: self.attempts,
+        });
+        let limit = self.attempt_timeout;
+        let result = within(limit, "connecting", self.open(endpoint, physical, broken))
+            .await
+            .unwrap_or_else(|error| Err(error.into()));
+        let mut endpoints = self.shared.endpoints.lock();
+        match &result {
+            Ok(_) => {
+                self.backoff.connected();
+                self.current = Some(endpoint.clone());
+                endpoints.set_current(Some(endpoint));
+                drop(endpoints);
+                if let Some(spares) = &mut self.spares {
+                    spares.begin(endpoint, &self.shared.endpoints);
+                }
+            }
+            Err(Failure::Refused(error) | Failure::Broken(error)) => {
+                endpoints.attempt_failed(endpoint, error);
+            }
+        }
+        result
+    }
+
+    /// Makes a connection, unless there is one to begin with, and has the broker accept it.
+    async fn open(
+        &mut self,
+        endpoint: &Endpoint,
+        physical: Option<Physical>,
+        broken: Option<&mut Break>,
+    ) -> Result<Running, Failure> {
+        let physical = match physical {
+            Some(physical) => physical,
+            None => dial(endpoint, &self.tls).await?,
+        };
+        let credentials = match &self.credentials {
+            Some(provider) => Some(provider.ask(endpoint).await?),
+            None => None,
+        };
+        let mut restore = match broken {
             Some(broken) => {
                 let restore = self.traffic.restore();
                 broken.resumed = restore.again.len() as u64;
@@ -393,14 +586,31 @@ impl Supervisor {
                 ..Restore::default()
             },
         };
-        let mut running = Running::new(endpoint, (reader, writer), agreed, input, restore);
+        if let Some(credentials) = credentials {
+            for command in &mut restore.opening {
+                if let Command::ConnectionInfo(info) = command {
+                    info.user_name = Some(credentials.user.as_str().into());
+                    info.password = Some(credentials.password.expose().into());
+                }
+            }
+        }
+        let restore_timeout = self
+            .failover
+            .as_ref()
+            .and_then(|failover| failover.restore_timeout);
+        let mut running = Running::new(physical, restore, restore_timeout);
+        let introduced = std::mem::replace(&mut self.introduced, true);
         let limit = self.accept_timeout;
-        within(
+        let accepted = within(
             limit,
             "waiting for the broker to accept the connection",
             self.accepted(&mut running),
         )
-        .await??;
+        .await?;
+        if let Err(Failure::Refused(_)) = accepted {
+            self.introduced = introduced;
+        }
+        accepted?;
         self.upper.opened(running.format());
         Ok(running)
     }
@@ -427,9 +637,18 @@ struct Break {
     at: Instant,
     /// How long the connection had lived.
     lived: Duration,
+    /// There is nothing to wait for before the first attempt (any more).
+    at_once: bool,
     lost: u64,
     resumed: u64,
-    attempts: u32,
+}
+
+/// How a pass through the addresses ended.
+enum Pass {
+    Connected(Box<Running>),
+    Failed(Error),
+    /// Another one would end the same way.
+    Over(Error),
 }
 
 /// Why an attempt failed.
@@ -439,26 +658,24 @@ enum Failure {
     Broken(Error),
 }
 
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(error) | Failure::Broken(error) => error,
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Broken(error)
     }
 }
 
-/// As ActiveMQ: the time to the first inactivity check, 15 seconds if there is none.
-fn negotiation_timeout(endpoint: &Endpoint) -> Duration {
-    match u64::try_from(endpoint.wire_format.max_inactivity_duration_initial_delay) {
-        Ok(millis) if millis > 0 => Duration::from_millis(millis),
-        _ => Duration::from_secs(15),
-    }
-}
-
-async fn within<T>(limit: Option<Duration>, what: &str, work: impl Future<Output = T>) -> Result<T> {
-    match limit {
-        None => Ok(work.await),
-        Some(limit) => timeout(limit, work)
-            .await
-            .map_err(|_| Error::new(ErrorKind::Timeout, format!("{what} took longer than {limit:?}"))),
+async fn spare_connections(spares: &mut Option<Spares>, shared: &Shared) {
+    match spares {
+        Some(spares) => spares.next(&shared.endpoints).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -119,7 +119,8 @@ impl Tracker {
     /// Forgets what was closed, or what the broker refused.
     pub(crate) fn remove(&mut self, id: &EntityId) {
         match id {
-            EntityId::Connection(_) => self.sessions.clear(),
+            // Whoever takes leave of a broker to go to another one takes everything along.
+            EntityId::Connection(_) => {}
             EntityId::Session(id) => {
                 if let Some(session) = self.sessions.remove(&id.value) {
                     session

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::grammar::{Body, Uri};
-use super::query::{OptionValue, Query, Refused, unless_negative, unless_zero};
+use super::query::{OptionValue, Query, Refused, limit, unless_negative, unless_zero};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::{MAX_VERSION, WireFormatOptions};
 
@@ -52,6 +52,10 @@ pub struct Endpoint {
     /// `minmumWireFormatVersion` (the spelling is ActiveMQ's): a broker that speaks only older versions is
     /// refused. Default 0.
     pub minimum_wire_format_version: i32,
+    /// `negotiationTimeout`: how long the broker may take to send its `WireFormatInfo` once there is a connection.
+    /// Default as in ActiveMQ: `wireFormat.maxInactivityDurationInitalDelay`, which is 10 seconds, and 15 seconds if
+    /// that is 0. None is `infinite` or 0. The option is not in ActiveMQ.
+    pub negotiation_timeout: Option<Duration>,
     /// The options of the socket.
     pub socket: SocketOptions,
     /// The options of TLS, for `ssl:`.
@@ -89,8 +93,8 @@ pub struct LocalBind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SocketOptions {
-    /// `connectionTimeout`: how long it may take to open the connection, TLS included. Default 30 seconds;
-    /// none (0) leaves it to the operating system.
+    /// `connectionTimeout`: how long it may take to open the connection, name resolution and TLS included. Default 30
+    /// seconds; none (`infinite` or 0) leaves it to the operating system.
     pub connection_timeout: Option<Duration>,
     /// `soTimeout`: how long the peer may pause in the middle of a frame; between frames it may be silent for as
     /// long as the inactivity monitor allows. Default none (0).
@@ -182,6 +186,7 @@ impl Endpoint {
             host,
             port,
             local_bind: None,
+            negotiation_timeout: negotiation_timeout(&WireFormatOptions::default()),
             wire_format: WireFormatOptions::default(),
             minimum_wire_format_version: 0,
             socket: SocketOptions::default(),
@@ -260,6 +265,8 @@ impl Endpoint {
     fn read_options(&mut self, mut query: Query) -> Result<()> {
         query.refuse(&REFUSED)?;
         read_wire_format(&mut query, &mut self.wire_format)?;
+        self.negotiation_timeout = negotiation_timeout(&self.wire_format);
+        query.read_with("negotiationTimeout", &mut self.negotiation_timeout, limit)?;
         query.read("minmumWireFormatVersion", &mut self.minimum_wire_format_version)?;
         query.read("useInactivityMonitor", &mut self.use_inactivity_monitor)?;
         query.read("useKeepAlive", &mut self.use_keep_alive)?;
@@ -290,7 +297,7 @@ impl Endpoint {
 impl SocketOptions {
     /// Reads the options that have names of their own from `query`, and those of a Java socket from `java`.
     fn read(&mut self, query: &mut Query, java: &mut Query) -> Result<()> {
-        query.read_with("connectionTimeout", &mut self.connection_timeout, unless_zero)?;
+        query.read_with("connectionTimeout", &mut self.connection_timeout, limit)?;
         query.read_with("soWriteTimeout", &mut self.so_write_timeout, unless_zero)?;
         query.read_with(
             "ioBufferSize",
@@ -351,6 +358,16 @@ impl EndpointTls {
             names(text).map(known_cipher_suite).collect()
         })
     }
+}
+
+/// As ActiveMQ: the time to the first inactivity check, 15 seconds if there is none.
+fn negotiation_timeout(options: &WireFormatOptions) -> Option<Duration> {
+    Some(
+        match u64::try_from(options.max_inactivity_duration_initial_delay) {
+            Ok(millis) if millis > 0 => Duration::from_millis(millis),
+            _ => Duration::from_secs(15),
+        },
+    )
 }
 
 /// Takes the options with the prefix `wireFormat.` out of `query`.

@@ -47,6 +47,9 @@ pub struct FailoverOptions {
     /// How long one attempt may take in all: connection, TLS, negotiation and the broker's answer to
     /// `ConnectionInfo`. Default 30 seconds; none is `infinite`. Not in ActiveMQ.
     pub connect_timeout: Option<Duration>,
+    /// How long a new broker may take for each answer to what is restored, in which case the connection counts as
+    /// broken. Default 30 seconds; none is `infinite`. Not in ActiveMQ.
+    pub restore_timeout: Option<Duration>,
     /// How many failed passes through the list make an end; 0 is one pass and never a reconnect. Default
     /// none (-1): no end.
     pub max_reconnect_attempts: Option<u32>,
@@ -98,6 +101,7 @@ impl Default for FailoverOptions {
             jitter: true,
             stable_period: Duration::from_secs(5),
             connect_timeout: Some(Duration::from_secs(30)),
+            restore_timeout: Some(Duration::from_secs(30)),
             max_reconnect_attempts: None,
             startup_max_reconnect_attempts: None,
             warn_after_reconnect_attempts: Some(10),
@@ -164,12 +168,8 @@ impl FailoverOptions {
         query.read("jitter", &mut self.jitter)?;
         query.read("minConnectTime", &mut self.stable_period)?;
         query.read("stablePeriod", &mut self.stable_period)?;
-        query.read_with("connectTimeout", &mut self.connect_timeout, |text| {
-            match limit(text)? {
-                None if text != "infinite" => Err("is 0: for no limit write infinite".into()),
-                limit => Ok(limit),
-            }
-        })?;
+        query.read_with("connectTimeout", &mut self.connect_timeout, named_limit)?;
+        query.read_with("restoreTimeout", &mut self.restore_timeout, named_limit)?;
         query.read_with(
             "maxReconnectAttempts",
             &mut self.max_reconnect_attempts,
@@ -260,6 +260,14 @@ pub(super) fn components(uri: &mut Uri) -> Result<Vec<Uri>> {
     match &mut uri.body {
         Body::List(list) => Ok(std::mem::take(list)),
         _ => Err(uri.error("there is no list of URIs")),
+    }
+}
+
+/// A limit that only `infinite` lifts.
+fn named_limit(text: &str) -> Result<Option<Duration>, String> {
+    match limit(text)? {
+        None if text != "infinite" => Err("is 0: for no limit write infinite".into()),
+        limit => Ok(limit),
     }
 }
 
