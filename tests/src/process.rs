@@ -42,6 +42,11 @@ pub fn example(name: &str) -> PathBuf {
     target_dir().join("examples").join(name)
 }
 
+/// The path of the broker's binary.
+pub fn broker_lite() -> PathBuf {
+    target_dir().join("broker-lite")
+}
+
 /// A port nobody listens on now. It is none of those that the system gives to outgoing connections: a broker that goes
 /// and comes back finds it free.
 pub fn free_port() -> u16 {
@@ -85,7 +90,7 @@ pub struct BrokerProcess {
 impl BrokerProcess {
     /// Starts one and waits until it is ready.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(target_dir().join("broker-lite"))
+        let mut child = Command::new(broker_lite())
             .args(arguments)
             .args(["--log", "warn"])
             .stdin(Stdio::null())

@@ -2,6 +2,7 @@
 
 mod bench;
 mod log;
+pub mod soak;
 mod start;
 
 use std::fmt;
@@ -27,6 +28,7 @@ enum Command {
     Start(start::Options),
     /// Puts load on a broker, this one or any other that speaks OpenWire, and measures
     Bench(bench::Options),
+    Soak(soak::Options),
 }
 
 /// What every command has.
@@ -61,6 +63,28 @@ impl fmt::Debug for User {
     }
 }
 
+/// The largest body: what fits into a frame by default, with room for the rest of a message.
+const LARGEST_BODY: usize = 100 * 1024 * 1024;
+
+/// The size of a body such as `100`, `1k` or `2m`, from `least` bytes.
+fn size(text: &str, least: usize) -> Result<usize, String> {
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1024),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1024 * 1024),
+        _ => (text, 1),
+    };
+    let size = digits
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| number.checked_mul(factor))
+        .ok_or("not a number of bytes")?;
+    if (least..=LARGEST_BODY).contains(&size) {
+        Ok(size)
+    } else {
+        Err(format!("from {least} to {LARGEST_BODY} bytes"))
+    }
+}
+
 /// Runs the binary: parses the command line and does what it says.
 ///
 /// Errors are one line on stderr. What cannot be understood on the command line ends with status 2, anything
@@ -71,6 +95,7 @@ pub fn main() -> ExitCode {
         None => start::run(cli.start),
         Some(Command::Start(options)) => start::run(options),
         Some(Command::Bench(options)) => bench::run(options),
+        Some(Command::Soak(options)) => soak::run(options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -78,6 +103,21 @@ pub fn main() -> ExitCode {
             // One line, whatever the cause had to say.
             eprintln!("broker-lite: {}", error.replace(['\r', '\n'], " "));
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("100", 8), Ok(100));
+        assert_eq!(size("1k", 8), Ok(1024));
+        assert_eq!(size("2M", 8), Ok(2 * 1024 * 1024));
+        for wrong in ["", "k", "1g", "-1", "7", "18446744073709551615k", "1025m"] {
+            assert!(size(wrong, 8).is_err(), "{wrong}");
         }
     }
 }

@@ -21,9 +21,6 @@ use super::{Mode, Options, Sending};
 /// Every body begins with the time it was sent at.
 pub(super) const STAMP: usize = size_of::<u64>();
 
-/// The largest body: what fits into a frame by default, with room for the rest of a message.
-pub(super) const LARGEST: usize = 100 * 1024 * 1024;
-
 /// Latencies are kept up to this, in nanoseconds, to three digits.
 const LONGEST: u64 = 600_000_000_000;
 

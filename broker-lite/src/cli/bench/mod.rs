@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, ValueEnum};
 
-use super::{Common, User, log};
+use super::{Common, User, log, size};
 use load::Load;
 use report::{Described, Report};
 
@@ -82,7 +82,7 @@ pub(super) struct Options {
     batch: Option<u64>,
 
     /// Bytes of a body, with k or m for KiB and MiB
-    #[arg(long, value_name = "BYTES", default_value = "1k", value_parser = size)]
+    #[arg(long, value_name = "BYTES", default_value = "1k", value_parser = |text: &str| size(text, load::STAMP))]
     size: usize,
 
     /// Producers, each with a connection of its own
@@ -151,25 +151,6 @@ impl Options {
     }
 }
 
-/// A size such as `100`, `1k` or `2m`.
-fn size(text: &str) -> Result<usize, String> {
-    let (digits, factor) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 1024),
-        Some(b'm' | b'M') => (&text[..text.len() - 1], 1024 * 1024),
-        _ => (text, 1),
-    };
-    let size = digits
-        .parse::<usize>()
-        .ok()
-        .and_then(|number| number.checked_mul(factor))
-        .ok_or("not a number of bytes")?;
-    if (load::STAMP..=load::LARGEST).contains(&size) {
-        Ok(size)
-    } else {
-        Err(format!("from {} to {} bytes", load::STAMP, load::LARGEST))
-    }
-}
-
 pub(super) fn run(options: Options) -> Result<(), String> {
     log::init(&options.common.log)?;
     let described = Described::new(&options);
@@ -195,19 +176,4 @@ pub(super) fn run(options: Options) -> Result<(), String> {
         }
         Ok(())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes() {
-        assert_eq!(size("100"), Ok(100));
-        assert_eq!(size("1k"), Ok(1024));
-        assert_eq!(size("2M"), Ok(2 * 1024 * 1024));
-        for wrong in ["", "k", "1g", "-1", "7", "18446744073709551615k", "1025m"] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
-    }
 }
