@@ -119,9 +119,19 @@ impl Pool {
         })
     }
 
-    /// True if the disk had no room for another file and there is none to spare.
+    /// True if the disk has no room for another file and there is none to spare. Makes one if nobody has
+    /// come to it yet: what the disk said a while ago may be wrong by now.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.full.load(Ordering::Relaxed) && self.spares.lock().is_empty()
+        if !self.spares.lock().is_empty() {
+            return false;
+        }
+        match self.allocate(self.segment_size) {
+            Ok(spare) => {
+                self.spares.lock().push(spare);
+                false
+            }
+            Err(error) => is_full(&error),
+        }
     }
 
     /// Bytes on disk, of segments and spare files.

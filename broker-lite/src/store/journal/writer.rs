@@ -287,14 +287,13 @@ impl Writer {
 
     fn fits(&self, start: usize, length: u64, purpose: Purpose) -> bool {
         let end = u64::from(self.offset) + start as u64 + length;
-        let kept = match purpose {
-            Purpose::Messages if self.pool.is_exhausted() => {
-                END_ROOM + self.active.len / ACKNOWLEDGEMENT_SHARE
-            }
-            Purpose::Messages | Purpose::Upkeep => END_ROOM,
-            Purpose::Reclaim => SEAL_ROOM,
-        };
-        end + kept <= self.active.len
+        let share = self.active.len / ACKNOWLEDGEMENT_SHARE;
+        match purpose {
+            Purpose::Messages if end + END_ROOM > self.active.len => false,
+            Purpose::Messages => end + END_ROOM + share <= self.active.len || !self.pool.is_exhausted(),
+            Purpose::Upkeep => end + END_ROOM <= self.active.len,
+            Purpose::Reclaim => end + SEAL_ROOM <= self.active.len,
+        }
     }
 
     /// Where in the log a place in the buffer is.
