@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use broker_lite::core::{Core, CoreConfig, Effect, Effects};
+use broker_lite::core::{Core, CoreConfig, Effect, Effects, OutcomeLimits};
 use broker_lite::store::Recovered;
 use bytes::Bytes;
 use openwire_client::wire::*;
@@ -36,6 +36,7 @@ fn run(consumers: i64, stored: bool) -> f64 {
         stored,
         resident_limit: usize::MAX,
         memory_limit: usize::MAX,
+        outcomes: OutcomeLimits::default(),
     };
     let mut core = Core::new(
         config,

@@ -15,12 +15,12 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, ListenUri, Storage, TlsFiles, broker_name};
-use crate::core::{Core, CoreConfig, Stats};
+use crate::core::{Core, CoreConfig, OutcomeLimits, Stats};
 use crate::error::BrokerError;
 use crate::server::{BindError, Counters, Driver, Listener, ListenerStats, Server, Tls};
 use crate::store::journal::{Durability, Journal, JournalOptions};
 use crate::store::memory::MemoryStore;
-use crate::store::{Recovered, Store, StoreError, StoreStats};
+use crate::store::{Recovered, Store, StoreError, StoreStats, new_identity};
 
 /// How long a broker that stops waits for the store to confirm what clients asked for.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -169,6 +169,17 @@ impl BrokerBuilder {
         self
     }
 
+    /// How long the outcomes of transactions are kept, so that a commit which is sent again after a failover
+    /// is answered with what became of it: each until it is older than `age`, or until there are more than
+    /// `count`, up to [`OutcomeLimits::MAX_COUNT`]. Default 100,000 and an hour; 0 keeps none.
+    ///
+    /// Outcomes are kept in the store, with what their transactions stored. The outcome of a transaction that
+    /// stored nothing is kept in memory, as its messages are. ActiveMQ keeps none.
+    pub fn transaction_outcomes(mut self, count: usize, age: Duration) -> Self {
+        self.config.outcomes = OutcomeLimits { count, age };
+        self
+    }
+
     /// Opens the store, listens, and serves on the current tokio runtime.
     ///
     /// Cancel safe: a future that is dropped leaves nothing behind.
@@ -187,6 +198,12 @@ impl BrokerBuilder {
             Some(name) => broker_name(name).into(),
             None => unique_name().into(),
         };
+        if config.outcomes.count > OutcomeLimits::MAX_COUNT {
+            return Err(BrokerError::config(format!(
+                "a broker keeps the outcomes of {} transactions at most",
+                OutcomeLimits::MAX_COUNT
+            )));
+        }
         let mut listen = config
             .listen
             .iter()
@@ -245,6 +262,11 @@ impl BrokerBuilder {
             None => String::new(),
         };
 
+        let store_identity = match &*recovered.identity {
+            // What is known of transactions does not outlive the broker.
+            "" => new_identity(),
+            _ => recovered.identity.clone(),
+        };
         let core = Core::new(
             CoreConfig {
                 broker_name: name.clone(),
@@ -253,6 +275,7 @@ impl BrokerBuilder {
                 stored,
                 resident_limit: config.resident_limit,
                 memory_limit: config.memory_limit,
+                outcomes: config.outcomes,
             },
             recovered,
         );
@@ -264,6 +287,7 @@ impl BrokerBuilder {
             driver: driver.clone(),
             users: config.users,
             counters: Counters::default(),
+            store_identity,
             stop: stopping,
         });
         let background = vec![

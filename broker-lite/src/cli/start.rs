@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
 use super::{Common, User, log};
+use crate::core::OutcomeLimits;
 use crate::store::journal::Durability;
 use crate::{Broker, BrokerBuilder};
 
@@ -39,6 +40,14 @@ pub(super) struct Options {
     /// `interval:MS` likewise, and synced so often
     #[arg(long, value_name = "WHEN", default_value = "always", conflicts_with = "memory", value_parser = durability)]
     durability: Durability,
+
+    /// Keep the outcomes of so many transactions, for clients that have to send a commit again
+    #[arg(long, value_name = "NUMBER", default_value_t = OutcomeLimits::default().count)]
+    transaction_outcomes: usize,
+
+    /// Keep them for so long
+    #[arg(long, value_name = "SECONDS", default_value_t = OutcomeLimits::default().age.as_secs())]
+    transaction_outcomes_age: u64,
 
     /// Let this user in; can be given more than once. Without any user everybody is let in
     #[arg(long, value_name = "NAME:PASSWORD")]
@@ -97,8 +106,12 @@ fn configure(options: &Options) -> Result<BrokerBuilder, String> {
     broker = if options.memory {
         broker.memory()
     } else {
-        broker.data_dir(&options.data)
+        broker.data_dir(&options.data).durability(options.durability)
     };
+    broker = broker.transaction_outcomes(
+        options.transaction_outcomes,
+        Duration::from_secs(options.transaction_outcomes_age),
+    );
     for user in &options.user {
         let (name, password) = user.parts()?;
         broker = broker.user(name, password);

@@ -5,6 +5,7 @@ mod listen;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::core::OutcomeLimits;
 use crate::security::Users;
 use crate::store::journal::Durability;
 use crate::store::{Recovered, Store};
@@ -29,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) memory_limit: usize,
     pub(crate) resident_limit: usize,
+    pub(crate) outcomes: OutcomeLimits,
 }
 
 /// Where persistent messages go.
@@ -59,6 +61,7 @@ impl Default for Config {
             tls: None,
             memory_limit: MEMORY_LIMIT,
             resident_limit: RESIDENT_LIMIT,
+            outcomes: OutcomeLimits::default(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use openwire_client::wire::{
     Command, ConnectionControl, ConnectionError, ConnectionInfo, ConsumerId, ConsumerInfo, Destination,
-    EntityId, ProducerInfo, RemoveInfo, SessionId,
+    EntityId, LocalTransactionId, ProducerInfo, RemoveInfo, SessionId,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -22,6 +22,10 @@ pub(super) const IMPLICIT_SESSION: i64 = -1;
 /// that asks for more is broken or hostile.
 const MAX_PER_CONNECTION: usize = 100_000;
 
+/// Bytes of a connection's id. It is kept with the outcome of each of its transactions; those that clients
+/// make have less than a hundred.
+const MAX_CONNECTION_ID: usize = 512;
+
 /// What the broker knows of a connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -34,6 +38,8 @@ pub(super) struct Connection {
     pub(super) transactions: FxHashMap<i64, Transaction>,
     pub(super) temporaries: Vec<Destination>,
     pub(super) paused: bool,
+    /// For how long outcomes are kept, as its client was told; see [`Core::promised`].
+    pub(super) promised: i64,
     /// Refused or taken over: what it still sends is ignored.
     closing: bool,
 }
@@ -55,6 +61,7 @@ impl Connection {
             transactions: FxHashMap::default(),
             temporaries: Vec::new(),
             paused: false,
+            promised: 0,
             closing: false,
         }
     }
@@ -69,6 +76,22 @@ impl Connection {
             .as_ref()
             .and_then(|info| info.connection_id.as_ref())
             .map_or("", |id| id.as_str())
+    }
+
+    /// The same, to be kept.
+    pub(super) fn id_text(&self) -> Arc<str> {
+        self.info
+            .as_ref()
+            .and_then(|info| info.connection_id.as_ref()?.value.clone())
+            .unwrap_or_default()
+    }
+
+    /// The transaction has an id of this connection.
+    pub(super) fn owns(&self, transaction: &LocalTransactionId) -> bool {
+        transaction
+            .connection_id
+            .as_ref()
+            .is_none_or(|owner| owner.as_str() == self.id())
     }
 
     pub(super) fn failover_reconnect(&self) -> bool {
@@ -128,6 +151,11 @@ impl Core {
             }
             return Err(Refusal::illegal_state("the connection has an id already"));
         }
+        if id.as_str().len() > MAX_CONNECTION_ID {
+            return Err(Refusal::resources(format!(
+                "a connection id has at most {MAX_CONNECTION_ID} bytes"
+            )));
+        }
         if let Some(&other) = self.client_ids.get(&client_id) {
             let old = &self.connections[other.0 as usize];
             if old.id() != id.as_str() {
@@ -136,11 +164,16 @@ impl Core {
                     self.config.broker_name, old.peer
                 )));
             }
-            // The same client on a new socket: the old one is dead, the broker just has not noticed.
-            self.close(other, "its client connected again".into(), turn);
-            self.forget(other, turn);
+        }
+        // The same client on a new socket: the old one is dead, the broker just has not noticed. Whatever of
+        // its commands has not been read by now has no effect, so that what the client is told from here on
+        // stays true.
+        if let Some(&old) = self.connection_ids.get(id.as_str()) {
+            self.close(old, "its client connected again".into(), turn);
+            self.forget(old, turn);
         }
         self.client_ids.insert(client_id, from);
+        self.connection_ids.insert(id.as_str().into(), from);
         let manageable = info.manageable;
         let connection = &mut self.connections[from.0 as usize];
         connection.info = Some(info);
@@ -374,11 +407,17 @@ impl Core {
         connection.producers.clear();
         connection.sessions.clear();
         let temporaries = std::mem::take(&mut connection.temporaries);
-        let info = connection.info.take();
-        if let Some(client_id) = info.and_then(|info| info.client_id)
-            && self.client_ids.get(&client_id) == Some(&key)
-        {
-            self.client_ids.remove(&client_id);
+        if let Some(info) = connection.info.take() {
+            if let Some(client_id) = info.client_id
+                && self.client_ids.get(&client_id) == Some(&key)
+            {
+                self.client_ids.remove(&client_id);
+            }
+            if let Some(id) = info.connection_id
+                && self.connection_ids.get(id.as_str()) == Some(&key)
+            {
+                self.connection_ids.remove(id.as_str());
+            }
         }
         for destination in temporaries {
             self.remove_destination(&destination, turn);

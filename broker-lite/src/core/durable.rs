@@ -5,13 +5,14 @@
 //! have been there.
 
 use super::effect::StoreToken;
+use super::outcomes::Undecided;
 use super::{Core, Turn};
 use crate::store::{DestinationKey, StoreError};
 
 /// A turn's batch on its way into the store.
 #[derive(Debug)]
 pub(super) struct PendingBatch {
-    token: StoreToken,
+    pub(super) token: StoreToken,
     /// The first and the last message put in it.
     pub(super) first: Option<u64>,
     pub(super) last: u64,
@@ -19,6 +20,8 @@ pub(super) struct PendingBatch {
     queues: Vec<DestinationKey>,
     /// The marks that hold once it is durable.
     pub(super) marks: Vec<(DestinationKey, u64)>,
+    /// The transactions that are committed with it.
+    pub(super) undecided: Undecided,
 }
 
 impl PendingBatch {
@@ -42,6 +45,7 @@ impl Core {
                 last: 0,
                 queues: Vec::new(),
                 marks: Vec::new(),
+                undecided: Undecided::default(),
             });
         }
         let last = self.batches.len() - 1;
@@ -58,9 +62,10 @@ impl Core {
         effects: &mut super::Effects,
     ) {
         let turn = &mut Turn { now, effects };
-        let Some(batch) = self.batches.pop_front_if(|batch| batch.token == token) else {
+        let Some(mut batch) = self.batches.pop_front_if(|batch| batch.token == token) else {
             return;
         };
+        self.decide(token, std::mem::take(&mut batch.undecided), &result, turn);
         match result {
             Ok(()) => {
                 self.durable = self.durable.max(batch.last);

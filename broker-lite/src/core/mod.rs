@@ -11,6 +11,7 @@
 //! | `durable` | what was stored became durable, or was refused |
 //! | `acknowledge` | a message was consumed, or given up |
 //! | `transaction` | local transactions |
+//! | `outcomes` | which of them were committed lately |
 //! | `dead_letter`, `advisory`, `audit` | what their names say |
 
 mod acknowledge;
@@ -22,6 +23,7 @@ mod destinations;
 mod dispatch;
 mod durable;
 mod effect;
+mod outcomes;
 mod queue;
 mod refusal;
 mod send;
@@ -47,8 +49,11 @@ use connection::Connection;
 use destinations::Target;
 use durable::PendingBatch;
 pub use effect::{ConnectionKey, Effect, Effects, StoreToken, Then};
+pub use outcomes::OutcomeLimits;
+use outcomes::Outcomes;
 use queue::{Entry, Queue, QueueKey};
 use refusal::Refusal;
+pub(crate) use refusal::not_stored;
 use subscription::{Pull, Subscription};
 use topic::Topic;
 
@@ -68,9 +73,11 @@ pub struct CoreConfig {
     pub resident_limit: usize,
     /// Bytes of messages that live in memory only; beyond it producers are paused.
     pub memory_limit: usize,
+    /// How long the outcomes of transactions are kept.
+    pub outcomes: OutcomeLimits,
 }
 
-/// What the broker counts. All but the first four only grow.
+/// What the broker counts. All but the first five only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Connections, introduced or not.
@@ -81,6 +88,8 @@ pub struct Stats {
     pub consumers: usize,
     /// Bytes of messages that live in memory only.
     pub memory_used: usize,
+    /// Transactions whose outcome is known.
+    pub outcomes: usize,
     /// Messages that arrived, dead letters included.
     pub enqueued: u64,
     /// Messages that went to consumers.
@@ -98,6 +107,10 @@ pub struct Stats {
     pub duplicates: u64,
     /// Messages refused for want of memory.
     pub refused: u64,
+    /// Commits that were sent again and answered with what had become of them.
+    pub commits_repeated: u64,
+    /// Outcomes of transactions that were forgotten before their time, because there were too many.
+    pub outcomes_crowded_out: u64,
 }
 
 /// The broker's state: connections, destinations, subscriptions, transactions.
@@ -106,6 +119,7 @@ pub struct Core {
     config: CoreConfig,
     connections: Slab<Connection>,
     client_ids: FxHashMap<Arc<str>, ConnectionKey>,
+    connection_ids: FxHashMap<Arc<str>, ConnectionKey>,
     destinations: FxHashMap<Destination, Target>,
     queues: Slab<Queue>,
     topics: Slab<Topic>,
@@ -122,6 +136,7 @@ pub struct Core {
     /// The last number given to an advisory.
     advisories: i64,
     audit: ProducerAudit,
+    outcomes: Outcomes,
     /// Pulls that end at some time, soonest first. Those that were answered meanwhile are passed over.
     pulls: BinaryHeap<Reverse<(i64, ConsumerId, ConnectionKey)>>,
     paused: Vec<ConnectionKey>,
@@ -168,10 +183,12 @@ enum Outcome {
 impl Core {
     /// A broker with what its store held.
     pub fn new(config: CoreConfig, recovered: Recovered) -> Self {
+        let outcomes = Outcomes::new(config.outcomes, recovered.committed, recovered.forgotten);
         let mut core = Self {
             config,
             connections: Slab::new(),
             client_ids: FxHashMap::default(),
+            connection_ids: FxHashMap::default(),
             destinations: FxHashMap::default(),
             queues: Slab::new(),
             topics: Slab::new(),
@@ -184,6 +201,7 @@ impl Core {
             last_token: 0,
             advisories: 0,
             audit: ProducerAudit::new(recovered.producers),
+            outcomes,
             pulls: BinaryHeap::new(),
             paused: Vec::new(),
             memory_used: 0,
@@ -339,6 +357,9 @@ impl Core {
         let turn = &mut Turn { now, effects };
         self.forget(connection, turn);
         self.paused.retain(|&paused| paused != connection);
+        for batch in &mut self.batches {
+            batch.undecided.gone(connection);
+        }
         self.connections.remove(connection.0 as usize);
     }
 
@@ -419,6 +440,8 @@ impl Core {
             destinations: self.destinations.len(),
             consumers: self.subscriptions.len(),
             memory_used: self.memory_used,
+            outcomes: self.outcomes.len(),
+            outcomes_crowded_out: self.outcomes.crowded_out,
             ..self.stats
         }
     }

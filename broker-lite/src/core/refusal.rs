@@ -1,6 +1,8 @@
 //! Why a command is refused, in the words and classes ActiveMQ's clients know.
 
-use openwire_client::wire::Throwable;
+use openwire_client::wire::{Command, ExceptionResponse, Throwable};
+
+use crate::store::StoreError;
 
 /// A command that is refused and had no effect.
 #[derive(Debug)]
@@ -44,6 +46,10 @@ impl Refusal {
         Self::new("javax.jms.ResourceAllocationException", message)
     }
 
+    pub(super) fn io(message: impl Into<String>) -> Self {
+        Self::new("java.io.IOException", message)
+    }
+
     pub(super) fn rolled_back(message: impl Into<String>) -> Self {
         Self::new("javax.jms.TransactionRolledBackException", message)
     }
@@ -62,4 +68,18 @@ impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.message)
     }
+}
+
+/// The answer to a request whose changes could not be stored, in place of the response.
+pub(crate) fn not_stored(response: &Command, failure: &StoreError) -> Command {
+    let refusal = match failure {
+        StoreError::Full(_) => Refusal::resources(failure.to_string()),
+        _ => Refusal::io(failure.to_string()),
+    };
+    Box::new(ExceptionResponse {
+        correlation_id: response.correlation_id().unwrap_or_default(),
+        exception: Some(refusal.throwable()),
+        ..ExceptionResponse::default()
+    })
+    .into()
 }

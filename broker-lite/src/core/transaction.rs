@@ -68,10 +68,7 @@ impl Core {
         id: &LocalTransactionId,
     ) -> Result<&mut Transaction, Refusal> {
         let connection = &mut self.connections[from.0 as usize];
-        let own = id
-            .connection_id
-            .as_ref()
-            .is_none_or(|owner| owner.as_str() == connection.id());
+        let own = connection.owns(id);
         connection
             .transactions
             .get_mut(&id.value)
@@ -91,7 +88,11 @@ impl Core {
         reply: Option<Then>,
         turn: &mut Turn<'_>,
     ) -> Result<Outcome, Refusal> {
-        if let Some(why) = self.transaction_mut(from, id)?.failed.clone() {
+        let failed = match self.transaction_mut(from, id) {
+            Ok(open) => open.failed.clone(),
+            Err(refusal) => return self.commit_again(from, id, refusal, reply, turn),
+        };
+        if let Some(why) = failed {
             self.roll_back(from, id.value, turn);
             return Err(Refusal::rolled_back(format!(
                 "the transaction was rolled back: {why}"
@@ -136,6 +137,7 @@ impl Core {
                 Err(_) => self.stats.discarded += 1,
             }
         }
+        self.note_outcome(from, id.value, turn);
         let outcome = turn.confirm(reply);
         for key in served {
             self.serve(key, turn);

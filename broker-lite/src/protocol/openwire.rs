@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use openwire_client::wire::{Command, Decoder, Encoder, WireError, WireFormat, WireFormatOptions, negotiate};
+use openwire_client::wire::{
+    Command, Decoder, Encoder, ValueMap, WireError, WireFormat, WireFormatInfo, WireFormatOptions,
+    decode_map, encode_map, negotiate,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -63,18 +67,44 @@ impl From<WireError> for HandshakeError {
     }
 }
 
+/// What a broker says of the outcomes of transactions, so that a client knows what the answer to a commit means
+/// that it sends again. No other peer looks at it.
+#[derive(Debug, Clone)]
+pub(crate) struct OutcomesKept {
+    /// The identity of the store that keeps them.
+    pub(crate) store: Arc<str>,
+    /// For how long each is certainly known, in milliseconds.
+    pub(crate) millis: i64,
+}
+
+/// The frame that offers a wire format and says how outcomes are kept.
+fn hello(ours: &WireFormatOptions, outcomes: &OutcomesKept) -> Result<WireFormatInfo, WireError> {
+    let mut info = ours.to_info()?;
+    let mut map = match info.marshalled_properties.take() {
+        Some(properties) => decode_map(properties)?,
+        None => ValueMap::new(),
+    };
+    map.insert("TransactionOutcomes", &*outcomes.store);
+    map.insert("TransactionOutcomesKept", outcomes.millis);
+    let mut properties = BytesMut::new();
+    encode_map(&map, &mut properties)?;
+    info.marshalled_properties = Some(properties.freeze());
+    Ok(info)
+}
+
 /// Sends our `WireFormatInfo`, waits for the client's, and says what follows. What the client sent after it
 /// is in the returned input.
 pub(crate) async fn handshake<S>(
     io: &mut S,
     ours: &WireFormatOptions,
+    outcomes: &OutcomesKept,
 ) -> Result<(WireFormat, Input), HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut hello = BytesMut::new();
-    Encoder::new(WireFormat::handshake()).encode(&ours.to_info()?.into(), &mut hello)?;
-    io.write_all(&hello).await?;
+    let mut frame = BytesMut::new();
+    Encoder::new(WireFormat::handshake()).encode(&hello(ours, outcomes)?.into(), &mut frame)?;
+    io.write_all(&frame).await?;
     io.flush().await?;
 
     let mut decoder = Decoder::new(WireFormat::handshake());
@@ -225,7 +255,25 @@ impl Heartbeat {
 
 #[cfg(test)]
 mod tests {
+    use openwire_client::wire::Value;
+
     use super::*;
+
+    fn kept() -> OutcomesKept {
+        OutcomesKept {
+            store: "0123".into(),
+            millis: 4567,
+        }
+    }
+
+    #[test]
+    fn the_handshake_says_how_outcomes_are_kept() {
+        let info = hello(&WireFormatOptions::default(), &kept()).unwrap();
+        let map = decode_map(info.marshalled_properties.unwrap()).unwrap();
+        assert_eq!(map.get("TransactionOutcomes"), Some(&Value::from("0123")));
+        assert_eq!(map.get("TransactionOutcomesKept"), Some(&Value::Long(4567)));
+        assert_eq!(map.get("CacheSize"), Some(&Value::Int(1024)));
+    }
 
     fn format(duration: i64, initial: i64) -> WireFormat {
         WireFormat {
@@ -332,7 +380,7 @@ mod tests {
             .unwrap();
         bytes.extend_from_slice(b"next");
         client.write_all(&bytes).await.unwrap();
-        let (format, input) = handshake(&mut server, &options).await.unwrap();
+        let (format, input) = handshake(&mut server, &options, &kept()).await.unwrap();
         assert_eq!((format.version, format.tight), (12, true));
         assert_eq!(&input.buffer[..], b"next");
     }
@@ -349,7 +397,7 @@ mod tests {
             client.write_all(bytes).await.unwrap();
             drop(client);
             // The broker's own hello may fail too: the pipe is closed.
-            let error = handshake(&mut server, &WireFormatOptions::default())
+            let error = handshake(&mut server, &WireFormatOptions::default(), &kept())
                 .await
                 .unwrap_err();
             assert!(

@@ -162,6 +162,8 @@ impl Drop for Registration {
 pub(crate) struct Keeping {
     pub(crate) inactivity_monitor: bool,
     pub(crate) keep_alive: bool,
+    /// For how long the outcomes of transactions are kept, as the client was told, in milliseconds.
+    pub(crate) outcomes_kept: i64,
 }
 
 /// Serves a client that has agreed on a wire format, until either end closes the connection.
@@ -177,7 +179,7 @@ pub(crate) async fn serve<S>(
 {
     let driver = server.driver.clone();
     let outbox = Arc::new(Outbox::new());
-    let Some(key) = driver.open(peer, &outbox) else {
+    let Some(key) = driver.open(peer, &outbox, keeping.outcomes_kept) else {
         return;
     };
     let registration = Registration {
@@ -520,8 +522,8 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::core::{Core, CoreConfig};
-    use crate::protocol::openwire::handshake;
+    use crate::core::{Core, CoreConfig, OutcomeLimits};
+    use crate::protocol::openwire::{OutcomesKept, handshake};
     use crate::security::Users;
     use crate::server::Counters;
     use crate::store::Recovered;
@@ -536,6 +538,7 @@ mod tests {
                 stored: false,
                 resident_limit: 0,
                 memory_limit: usize::MAX,
+                outcomes: OutcomeLimits::default(),
             },
             Recovered::default(),
         );
@@ -546,6 +549,7 @@ mod tests {
             driver,
             users: Users::default(),
             counters: Counters::default(),
+            store_identity: "test".into(),
             stop: stopping,
         });
         (server, stop)
@@ -559,12 +563,19 @@ mod tests {
         let (server, _stop) = server();
         let mut options = WireFormatOptions::default();
         options.max_inactivity_duration = 0;
-        let (accepted, greeted) =
-            tokio::join!(handshake(&mut ours, &options), handshake(&mut client, &options));
+        let kept = OutcomesKept {
+            store: "test".into(),
+            millis: 0,
+        };
+        let (accepted, greeted) = tokio::join!(
+            handshake(&mut ours, &options, &kept),
+            handshake(&mut client, &options, &kept)
+        );
         let (format, input) = accepted.unwrap();
         let keeping = Keeping {
             inactivity_monitor: true,
             keep_alive: true,
+            outcomes_kept: 0,
         };
         tokio::spawn(async move { serve(ours, server, "test", format, input, keeping).await });
 

@@ -17,14 +17,14 @@ use std::task::Waker;
 use std::time::Duration;
 
 use openwire_client::environment::now_millis;
-use openwire_client::wire::{Command, Destination, ExceptionResponse, Throwable};
+use openwire_client::wire::{Command, Destination};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{error, warn};
 
 use super::outbox::Outbox;
-use crate::core::{ConnectionKey, Core, Effect, Effects, Stats, StoreToken, Then};
+use crate::core::{ConnectionKey, Core, Effect, Effects, Stats, StoreToken, Then, not_stored};
 use crate::store::{Batch, Bodies, Store, StoreError};
 
 /// How many completions are handed to the core in one turn, so that others get theirs.
@@ -114,13 +114,20 @@ impl Driver {
         &self.store
     }
 
-    /// A connection begins; none if the broker stops. Report the key with [`lost`](Self::lost) when it ends.
-    pub(crate) fn open(&self, peer: &str, outbox: &Arc<Outbox>) -> Option<ConnectionKey> {
+    /// For how long the outcomes of transactions are known at this moment, in milliseconds.
+    pub(crate) fn outcomes_kept(&self) -> i64 {
+        self.turn.lock().core.outcomes_kept(now_millis())
+    }
+
+    /// A connection begins; none if the broker stops. Its client was told that outcomes are kept for so long.
+    /// Report the key with [`lost`](Self::lost) when it ends.
+    pub(crate) fn open(&self, peer: &str, outbox: &Arc<Outbox>, kept: i64) -> Option<ConnectionKey> {
         self.turn(|turn, _| {
             if turn.stage != Stage::Running {
                 return None;
             }
             let key = turn.core.open(peer, &mut turn.effects);
+            turn.core.promised(key, kept);
             turn.outboxes.insert(key, outbox.clone());
             Some(key)
         })?
@@ -387,18 +394,4 @@ impl Answers {
             is_first
         });
     }
-}
-
-/// The answer to a request whose changes could not be stored.
-fn not_stored(response: &Command, failure: &StoreError) -> Command {
-    let class = match failure {
-        StoreError::Full(_) => "javax.jms.ResourceAllocationException",
-        _ => "java.io.IOException",
-    };
-    Box::new(ExceptionResponse {
-        correlation_id: response.correlation_id().unwrap_or_default(),
-        exception: Some(Throwable::new(class, failure.to_string())),
-        ..ExceptionResponse::default()
-    })
-    .into()
 }

@@ -19,7 +19,7 @@ use tracing::{debug, error, warn};
 use super::connection::{Keeping, serve};
 use super::{Server, Tls, count};
 use crate::config::{Endpoint, ListenUri};
-use crate::protocol::openwire::{HandshakeError, handshake};
+use crate::protocol::openwire::{HandshakeError, OutcomesKept, handshake};
 
 /// The pauses after the system could not hand over a connection, doubling from the first to the last: the
 /// cause, such as too many open files, passes when others close.
@@ -321,9 +321,13 @@ async fn greet(
     settings: &ListenUri,
 ) {
     let mut stop = server.stop.clone();
+    let outcomes = OutcomesKept {
+        store: server.store_identity.clone(),
+        millis: server.driver.outcomes_kept(),
+    };
     let greeted = tokio::select! {
         biased;
-        greeted = timeout_at(deadline, handshake(&mut stream, &settings.wire)) => greeted,
+        greeted = timeout_at(deadline, handshake(&mut stream, &settings.wire, &outcomes)) => greeted,
         _ = stop.wait_for(|stop| *stop) => return,
     };
     let (format, input) = match greeted {
@@ -353,6 +357,7 @@ async fn greet(
     let keeping = Keeping {
         inactivity_monitor: settings.inactivity_monitor,
         keep_alive: settings.keep_alive,
+        outcomes_kept: outcomes.millis,
     };
     serve(stream, server, &peer, format, input, keeping).await;
 }

@@ -22,6 +22,8 @@ pub(crate) struct Server {
     pub(crate) driver: Arc<Driver>,
     pub(crate) users: Users,
     pub(crate) counters: Counters,
+    /// Says in which store the outcomes of transactions are kept.
+    pub(crate) store_identity: Arc<str>,
     /// True once the broker stops.
     pub(crate) stop: watch::Receiver<bool>,
 }

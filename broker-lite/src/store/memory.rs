@@ -7,15 +7,25 @@ use openwire_client::wire::Message;
 use parking_lot::Mutex;
 
 use super::state::{State, check, initial_redelivered, producer_of};
-use super::{Batch, Done, Loaded, MessageKey, Op, Recovered, Store, StoreError, StoreStats, accounting_size};
+use super::{
+    Batch, Done, Loaded, MessageKey, Op, Recovered, Store, StoreError, StoreStats, accounting_size,
+    new_identity,
+};
 
 /// A store in memory.
 ///
 /// A batch is stored when [`Store::append`] returns: its `done` is called before. What it holds can be
 /// handed on with [`MemoryStore::reopen`], as if a broker had been started anew on its files.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryStore {
+    identity: Arc<str>,
     inner: Mutex<Inner>,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +48,10 @@ enum Closed {
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            identity: new_identity(),
+            inner: Mutex::default(),
+        }
     }
 
     /// Takes what this store holds over to another one, and says what that is. As after a restart, nothing
@@ -46,11 +59,11 @@ impl MemoryStore {
     pub fn reopen(&self) -> (Self, Recovered) {
         let mut inner = self.inner.lock();
         let state = std::mem::take(&mut inner.state);
-        let recovered = state.recovered(inner.closed == Closed::InOrder, |message| {
-            accounting_size(message)
-        });
+        let clean = inner.closed == Closed::InOrder;
+        let recovered = state.recovered(self.identity.clone(), clean, |message| accounting_size(message));
         inner.closed = Closed::Taken;
         let store = Self {
+            identity: self.identity.clone(),
             inner: Mutex::new(Inner {
                 state,
                 ..Inner::default()
@@ -92,6 +105,7 @@ impl State<Arc<Message>> {
                 destination,
                 sequence,
             } => self.set_dispatched(destination, sequence),
+            Op::Committed { outcome, forgotten } => self.outcomes.note(outcome, forgotten),
         }
     }
 }

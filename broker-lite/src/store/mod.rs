@@ -35,6 +35,27 @@ pub struct MessageKey {
     pub sequence: u64,
 }
 
+/// A local transaction that was committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The id of the connection it belonged to.
+    pub connection: Arc<str>,
+    /// Its number there.
+    pub transaction: i64,
+    /// When, in milliseconds since 1970. Never less than that of a transaction committed before.
+    pub at: i64,
+}
+
+/// An identity for a store that is being created.
+pub(crate) fn new_identity() -> Arc<str> {
+    identity(openwire_client::environment::random())
+}
+
+/// The identity of a store with this random number.
+fn identity(number: u64) -> Arc<str> {
+    format!("{number:016x}").into()
+}
+
 /// One change of the stored state.
 #[derive(Debug, Clone)]
 pub enum Op {
@@ -80,6 +101,13 @@ pub enum Op {
         /// The high-water mark.
         sequence: u64,
     },
+    /// A transaction was committed: what it did is in the same batch.
+    Committed {
+        /// Which, and when.
+        outcome: Committed,
+        /// Outcomes up to this time need not be known any more, in milliseconds since 1970.
+        forgotten: i64,
+    },
 }
 
 /// Changes that become durable together or not at all.
@@ -117,6 +145,14 @@ pub struct Recovered {
     /// The highest stored `producerSequenceId` of the producers seen most recently, the latest one last, for
     /// duplicate detection of what a client sends again after a failover.
     pub producers: Vec<(ProducerId, i64)>,
+    /// Says which store this is, for ever: made at random when the store was created. Empty for a store that
+    /// keeps no outcomes of transactions.
+    pub identity: Arc<str>,
+    /// The transactions that were committed lately, the oldest first.
+    pub committed: Vec<Committed>,
+    /// Outcomes up to this time may have been forgotten, in milliseconds since 1970; all later ones are in
+    /// `committed`.
+    pub forgotten: i64,
 }
 
 /// A destination found when a store was opened.

@@ -1,13 +1,14 @@
 //! What a store holds, without the bodies: the one meaning of each [`Op`], shared by all stores.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use openwire_client::wire::{Message, ProducerId};
 use rustc_hash::FxHashMap;
 
 use super::{
-    Batch, DestinationKey, MessageKey, Op, Recovered, RecoveredDestination, RecoveredMessage, StoreError,
+    Batch, Committed, DestinationKey, MessageKey, Op, Recovered, RecoveredDestination, RecoveredMessage,
+    StoreError,
 };
 
 /// How many producers the audit remembers. A client that reconnects is among those seen last; ActiveMQ's
@@ -23,6 +24,7 @@ pub(super) struct State<M> {
     pub(super) next_sequence: u64,
     pub(super) next_destination: u32,
     pub(super) audit: Audit,
+    pub(super) outcomes: Outcomes,
 }
 
 /// A destination and its messages.
@@ -43,6 +45,7 @@ impl<M> Default for State<M> {
             next_sequence: 1,
             next_destination: 1,
             audit: Audit::default(),
+            outcomes: Outcomes::default(),
         }
     }
 }
@@ -143,7 +146,7 @@ impl<M> State<M> {
     }
 
     /// What a store that opens with this state tells the core.
-    pub(super) fn recovered(&self, clean: bool, size: impl Fn(&M) -> u32) -> Recovered {
+    pub(super) fn recovered(&self, identity: Arc<str>, clean: bool, size: impl Fn(&M) -> u32) -> Recovered {
         let mut destinations: Vec<RecoveredDestination> = self
             .destinations()
             .map(|(key, stored)| RecoveredDestination {
@@ -168,6 +171,9 @@ impl<M> State<M> {
             next_sequence: self.next_sequence,
             next_destination: self.next_destination,
             producers: self.audit.recent(),
+            identity,
+            committed: self.outcomes.known().cloned().collect(),
+            forgotten: self.outcomes.forgotten(),
         }
     }
 }
@@ -208,7 +214,7 @@ pub(super) fn check(
                     )));
                 }
             }
-            Op::Remove { .. } | Op::Redelivered { .. } | Op::Dispatched { .. } => {}
+            Op::Remove { .. } | Op::Redelivered { .. } | Op::Dispatched { .. } | Op::Committed { .. } => {}
         }
     }
     Ok(changes)
@@ -276,6 +282,42 @@ impl Audit {
             .rev()
             .map(|(id, seen)| (id.clone(), seen.sequence))
             .collect()
+    }
+}
+
+/// The transactions that were committed lately. The core says how long they are kept.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Outcomes {
+    known: VecDeque<Committed>,
+    forgotten: i64,
+}
+
+impl Outcomes {
+    /// A transaction was committed, and outcomes up to `forgotten` are not needed any more.
+    pub(super) fn note(&mut self, mut outcome: Committed, forgotten: i64) {
+        // One text serves all outcomes of a busy connection, also after they were read one by one.
+        if let Some(last) = self.known.back()
+            && last.connection == outcome.connection
+        {
+            outcome.connection = last.connection.clone();
+        }
+        self.known.push_back(outcome);
+        self.forget(forgotten);
+    }
+
+    /// Outcomes up to this time are not needed any more.
+    pub(super) fn forget(&mut self, until: i64) {
+        self.forgotten = self.forgotten.max(until);
+        while self.known.pop_front_if(|oldest| oldest.at <= until).is_some() {}
+    }
+
+    /// The oldest first.
+    pub(super) fn known(&self) -> impl Iterator<Item = &Committed> {
+        self.known.iter()
+    }
+
+    pub(super) fn forgotten(&self) -> i64 {
+        self.forgotten
     }
 }
 

@@ -11,7 +11,9 @@ use tempfile::TempDir;
 
 use super::journal::{Journal, JournalOptions};
 use super::memory::MemoryStore;
-use super::{Batch, DestinationKey, MessageKey, Op, Recovered, Store, StoreError, accounting_size};
+use super::{
+    Batch, Committed, DestinationKey, MessageKey, Op, Recovered, Store, StoreError, accounting_size,
+};
 
 /// Longer than anything here takes.
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
@@ -72,6 +74,14 @@ pub(super) fn message(from: i64, number: i64, size: usize) -> Message {
         }),
         content: Some(PATTERN.slice(number as usize % 65_536..).slice(..size)),
         ..Message::default()
+    }
+}
+
+pub(super) fn committed(connection: i64, transaction: i64, at: i64) -> Committed {
+    Committed {
+        connection: format!("ID:host-1-2-3:{connection}").into(),
+        transaction,
+        at,
     }
 }
 
@@ -181,6 +191,7 @@ suite! {
     a_restart_finds_what_was_stored
     a_restart_tells_whether_the_store_was_closed
     a_restart_knows_the_producers_seen_last
+    a_restart_knows_what_was_committed_and_which_store_it_is
     a_removed_destination_takes_its_messages_along
     a_batch_for_an_unknown_destination_is_refused_as_a_whole
     a_closed_store_takes_nothing
@@ -311,6 +322,34 @@ fn a_restart_knows_the_producers_seen_last<S: Subject>() {
     assert_eq!(recovered.producers, expected);
     let (_subject, recovered) = subject.restart();
     assert_eq!(recovered.producers, expected);
+}
+
+fn a_restart_knows_what_was_committed_and_which_store_it_is<S: Subject>() {
+    let (subject, recovered) = S::fresh().restart();
+    let identity = recovered.identity;
+    assert!(!identity.is_empty());
+    assert_eq!((recovered.committed, recovered.forgotten), (vec![], 0));
+    let commit = |connection, transaction, at, forgotten| Op::Committed {
+        outcome: committed(connection, transaction, at),
+        forgotten,
+    };
+    ok(&subject, vec![create(1), put(1, 1, 1), commit(1, 1, 10, 0)]);
+    ok(&subject, vec![commit(2, 1, 20, 0)]);
+    ok(&subject, vec![commit(1, 2, 20, 10), commit(1, 3, 30, 0)]);
+    let refused = append(subject.store(), vec![put(9, 2, 1), commit(1, 4, 40, 30)]);
+    assert!(matches!(wait(refused), Err(StoreError::Refused(_))));
+    let expected = [committed(2, 1, 20), committed(1, 2, 20), committed(1, 3, 30)];
+    let (subject, recovered) = subject.restart();
+    assert_eq!(recovered.committed, expected);
+    assert_eq!((recovered.forgotten, &recovered.identity), (10, &identity));
+    subject.store().close().unwrap();
+    let (_subject, mut recovered) = subject.restart();
+    // Of those at the same time none is the first.
+    recovered
+        .committed
+        .sort_by_key(|outcome| (outcome.at, outcome.transaction));
+    assert_eq!(recovered.committed, expected);
+    assert_eq!((recovered.forgotten, &recovered.identity), (10, &identity));
 }
 
 fn a_removed_destination_takes_its_messages_along<S: Subject>() {

@@ -210,7 +210,7 @@ fn a_commit_sends_and_consumes_at_once_and_a_rollback_does_nothing() {
         (vec![12], 1, 0)
     );
     assert_eq!(
-        rig.transact(client, 2, TransactionInfo::COMMIT_ONE_PHASE),
+        rig.transact(client, 1, TransactionInfo::COMMIT_ONE_PHASE),
         Err("JMSException".into())
     );
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use openwire_client::wire::*;
 
-use crate::core::{ConnectionKey, Core, CoreConfig, Effect, Effects, Stats, Then};
+use crate::core::{ConnectionKey, Core, CoreConfig, Effect, Effects, OutcomeLimits, Stats, Then};
 use crate::store::{
-    DestinationKey, MessageKey, Op, Recovered, RecoveredDestination, RecoveredMessage, StoreError,
+    Committed, DestinationKey, MessageKey, Op, Recovered, RecoveredDestination, RecoveredMessage, StoreError,
 };
 
 pub(super) struct Rig {
@@ -24,6 +24,8 @@ pub(super) struct Rig {
     loads: Vec<Vec<MessageKey>>,
     stored: BTreeMap<MessageKey, (Arc<Message>, u32)>,
     names: BTreeMap<DestinationKey, (Arc<str>, u64)>,
+    committed: Vec<Committed>,
+    forgotten: i64,
     next_client: u32,
 }
 
@@ -78,6 +80,7 @@ impl Rig {
             stored,
             resident_limit,
             memory_limit,
+            outcomes: OutcomeLimits::default(),
         };
         Self {
             core: Core::new(
@@ -88,7 +91,7 @@ impl Rig {
                     ..Recovered::default()
                 },
             ),
-            now: 1_000_000,
+            now: 1_700_000_000_000,
             effects: Effects::new(),
             inbox: HashMap::new(),
             closed: Vec::new(),
@@ -98,6 +101,8 @@ impl Rig {
             loads: Vec::new(),
             stored: BTreeMap::new(),
             names: BTreeMap::new(),
+            committed: Vec::new(),
+            forgotten: 0,
             next_client: 0,
         }
     }
@@ -128,13 +133,17 @@ impl Rig {
             next_sequence: self.stored.keys().map(|key| key.sequence).max().unwrap_or(0) + 1,
             next_destination: self.names.keys().map(|key| key.0).max().unwrap_or(0) + 1,
             producers: Vec::new(),
+            identity: "test".into(),
+            committed: self.committed.clone(),
+            forgotten: self.forgotten,
         };
-        let mut next = Self::new(true);
-        next.core = Core::new(next.core.config.clone(), recovered);
         Self {
-            core: next.core,
+            core: Core::new(self.core.config.clone(), recovered),
+            now: self.now,
             stored: self.stored,
             names: self.names,
+            committed: self.committed,
+            forgotten: self.forgotten,
             ..Self::new(true)
         }
     }
@@ -227,6 +236,12 @@ impl Rig {
                 if let Some((_, dispatched)) = self.names.get_mut(&destination) {
                     *dispatched = sequence;
                 }
+            }
+            Op::Committed { outcome, forgotten } => {
+                assert!(self.committed.last().is_none_or(|last| last.at <= outcome.at));
+                self.committed.push(outcome);
+                self.committed.retain(|outcome| outcome.at > forgotten);
+                self.forgotten = self.forgotten.max(forgotten);
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use openwire_client::wire::ProducerId;
 
 use super::super::state::{State, initial_redelivered, producer_of};
-use super::super::{Batch, DestinationKey, MessageKey, Op};
+use super::super::{Batch, Committed, DestinationKey, MessageKey, Op};
 use super::frame::Position;
 use super::record::Catalog;
 use super::segment::Segment;
@@ -210,6 +210,10 @@ impl Index {
         self.state.audit.note(producer, sequence);
     }
 
+    pub(super) fn note_outcome(&mut self, outcome: Committed, forgotten: i64) {
+        self.state.outcomes.note(outcome, forgotten);
+    }
+
     /// A batch is in the log, its messages at these places.
     pub(super) fn apply(&mut self, batch: &Batch, mut locations: impl Iterator<Item = Location>) {
         for op in &batch.ops {
@@ -229,6 +233,7 @@ impl Index {
                 } => self.set_dispatched(*destination, *sequence),
                 Op::CreateDestination { key, name } => self.create_destination(*key, name.clone()),
                 Op::RemoveDestination { key } => self.remove_destination(*key),
+                Op::Committed { outcome, forgotten } => self.note_outcome(outcome.clone(), *forgotten),
             }
         }
     }
@@ -257,6 +262,10 @@ impl Index {
         for (producer, sequence) in &catalog.producers {
             self.state.audit.note(producer, *sequence);
         }
+        for outcome in catalog.committed {
+            self.state.outcomes.note(outcome, catalog.forgotten);
+        }
+        self.state.outcomes.forget(catalog.forgotten);
     }
 
     /// What the next segment has to begin with.
@@ -271,6 +280,8 @@ impl Index {
                 .map(|(key, stored)| (key, stored.name.clone(), stored.dispatched))
                 .collect(),
             producers: self.state.audit.recent(),
+            forgotten: self.state.outcomes.forgotten(),
+            committed: self.state.outcomes.known().cloned().collect(),
         }
     }
 }

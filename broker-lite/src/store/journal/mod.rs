@@ -54,7 +54,7 @@
 //!
 //! ```text
 //! payload of a catalog                    payload of a reclaim frame
-//!   4  version of this layout: 1            4  oldest segment that is needed
+//!   4  version of this layout: 2            4  oldest segment that is needed
 //!   4  oldest segment that is needed
 //!   8  next sequence                      producer
 //!   4  next destination key                 8  value
@@ -66,6 +66,13 @@
 //!   4  number of producers, for each, the latest one last
 //!        4  length of the producer
 //!           producer
+//!   8  outcomes up to this time may be missing; times are milliseconds since 1970
+//!   4  number of connections with outcomes, for each
+//!        4  length of the connection id
+//!           connection id, UTF-8
+//!        4  number of transactions, for each
+//!             8  transaction
+//!             8  time of the commit
 //!
 //! records of a batch, one after the other, and of copies (puts only)
 //!   put                                   remove              create destination
@@ -76,15 +83,25 @@
 //!    13  8  sequence                        0  1  3           remove destination
 //!    21  4  accounting size                 1  4  destination   0  1  6
 //!    25  4  redelivery counter              5  8  sequence      1  4  destination
-//!    29  4  length of the producer or 0    13  4  counter
-//!    33     producer, its sequence being  dispatched
-//!           that of this message            0  1  4
-//!           body: the marshalled message    1  4  destination
-//!                                           5  8  up to this sequence
+//!    29  4  length of the producer or 0    13  4  counter     committed
+//!    33     producer, its sequence being  dispatched            0  1  7
+//!           that of this message            0  1  4             1  4  length of the connection id
+//!           body: the marshalled message    1  4  destination   5  8  transaction
+//!                                           5  8  up to this   13  8  time of the commit
+//!                                                 sequence     21  8  outcomes up to this time are
+//!                                                                     not needed any more
+//!                                                              29     connection id, UTF-8
 //! ```
 //!
 //! The redelivery counter of a copy is what it was when the copy was made. A put of a key that is there
 //! replaces it: the later place counts.
+//!
+//! The **outcome of a transaction** stands in the batch with what the transaction did. The broker says with each how old an outcome
+//! must be to be forgotten; those that are younger are in every catalog, so reclaiming segments takes none of them away.
+//! The random number of the journal is the identity of the store.
+//!
+//! Version 1 of the layout had no outcomes: no record 7, and a catalog ended with the producers. Such a journal is opened, and
+//! goes on in a segment of version 2. An older broker refuses a journal with a segment of version 2.
 //!
 //! # Recovery
 //!
@@ -108,7 +125,7 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use parking_lot::Mutex;
 
-use super::{Batch, Done, Loaded, MessageKey, Recovered, Store, StoreError, StoreStats};
+use super::{Batch, Done, Loaded, MessageKey, Recovered, Store, StoreError, StoreStats, identity};
 
 mod compaction;
 mod disk;
@@ -266,10 +283,12 @@ impl Journal {
             ending,
             ..
         } = recovery;
+        let journal = journal.unwrap_or_else(rand::random);
         let recovered = index
             .state()
-            .recovered(ending == Ending::Closed, |message| message.size);
-        let journal = journal.unwrap_or_else(rand::random);
+            .recovered(identity(journal), ending == Ending::Closed, |message| {
+                message.size
+            });
         let segment_size = options.segment_size / ALIGN as u64 * ALIGN as u64;
         let pool = Pool::open(
             disk.clone(),

@@ -1,15 +1,19 @@
 //! Records and catalogs to bytes and back. The layout is described in the [journal's documentation](super).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openwire_client::wire::{Message, ProducerId, WireError, marshal, unmarshal};
 
 use super::super::state::{initial_redelivered, producer_of};
-use super::super::{DestinationKey, MessageKey, Op, StoreError, accounting_size};
+use super::super::{Committed, DestinationKey, MessageKey, Op, StoreError, accounting_size};
 
 /// The version of the layout, in each catalog.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// The version before there were outcomes of transactions, which is still read.
+const WITHOUT_OUTCOMES: u32 = 1;
 
 const PUT: u8 = 1;
 const REMOVE: u8 = 2;
@@ -17,6 +21,7 @@ const REDELIVERED: u8 = 3;
 const DISPATCHED: u8 = 4;
 const CREATE_DESTINATION: u8 = 5;
 const REMOVE_DESTINATION: u8 = 6;
+const COMMITTED: u8 = 7;
 
 /// Bytes of a put before producer and body.
 const PUT_HEADER: usize = 33;
@@ -24,6 +29,8 @@ const PUT_HEADER: usize = 33;
 const PUT_CHECKED: usize = 5;
 /// Where the counter of a put stands.
 const PUT_REDELIVERED: usize = 25;
+/// Bytes of an outcome before the connection's id.
+const COMMITTED_HEADER: usize = 29;
 /// Bytes of a producer before the connection's id.
 const PRODUCER_HEADER: usize = 24;
 
@@ -51,6 +58,10 @@ pub(super) enum Record<'a> {
     },
     RemoveDestination {
         key: DestinationKey,
+    },
+    Committed {
+        outcome: Committed,
+        forgotten: i64,
     },
 }
 
@@ -115,6 +126,14 @@ pub(super) fn encode_op(op: &Op, out: &mut BytesMut) -> Result<(), StoreError> {
         Op::RemoveDestination { key } => {
             out.put_u8(REMOVE_DESTINATION);
             out.put_u32_le(key.0);
+        }
+        Op::Committed { outcome, forgotten } => {
+            out.put_u8(COMMITTED);
+            out.put_u32_le(outcome.connection.len() as u32);
+            out.put_i64_le(outcome.transaction);
+            out.put_i64_le(outcome.at);
+            out.put_i64_le(*forgotten);
+            out.put_slice(outcome.connection.as_bytes());
         }
     }
     Ok(())
@@ -194,6 +213,7 @@ pub(super) fn record_len(prefix: &[u8]) -> Option<usize> {
         DISPATCHED => 13,
         CREATE_DESTINATION => 9 + field(5)?,
         REMOVE_DESTINATION => 5,
+        COMMITTED => COMMITTED_HEADER + field(1)?,
         _ => return None,
     })
 }
@@ -257,6 +277,18 @@ impl<'a> Record<'a> {
                 key: DestinationKey(rest.try_get_u32_le().ok()?),
                 name: get_text(&mut rest)?,
             },
+            COMMITTED => {
+                let (header, connection) = record.split_at_checked(COMMITTED_HEADER)?;
+                let mut header = header.get(5..)?;
+                Self::Committed {
+                    outcome: Committed {
+                        transaction: header.try_get_i64_le().ok()?,
+                        at: header.try_get_i64_le().ok()?,
+                        connection: std::str::from_utf8(connection).ok()?.into(),
+                    },
+                    forgotten: header.try_get_i64_le().ok()?,
+                }
+            }
             _ => Self::RemoveDestination {
                 key: DestinationKey(rest.try_get_u32_le().ok()?),
             },
@@ -319,6 +351,10 @@ pub(super) struct Catalog {
     /// Key, name and dispatched watermark.
     pub(super) destinations: Vec<(DestinationKey, Arc<str>, u64)>,
     pub(super) producers: Vec<(ProducerId, i64)>,
+    /// Outcomes of transactions up to this time may be missing.
+    pub(super) forgotten: i64,
+    /// The oldest first.
+    pub(super) committed: Vec<Committed>,
 }
 
 impl Catalog {
@@ -339,17 +375,35 @@ impl Catalog {
             out.put_u32_le((PRODUCER_HEADER + connection_id(producer).len()) as u32);
             put_producer(producer, *sequence, out);
         }
+        out.put_i64_le(self.forgotten);
+        // A busy connection has many outcomes: its id is written once.
+        let mut connections: BTreeMap<&str, Vec<&Committed>> = BTreeMap::new();
+        for outcome in &self.committed {
+            connections.entry(&outcome.connection).or_default().push(outcome);
+        }
+        out.put_u32_le(connections.len() as u32);
+        for (connection, outcomes) in connections {
+            put_text(connection, out);
+            out.put_u32_le(outcomes.len() as u32);
+            for outcome in outcomes {
+                out.put_i64_le(outcome.transaction);
+                out.put_i64_le(outcome.at);
+            }
+        }
     }
 
     /// Reads the payload of a catalog frame; the error says what is wrong.
     pub(super) fn parse(mut from: &[u8]) -> Result<Self, &'static str> {
         const SHORT: &str = "the catalog ends too early";
-        match from.try_get_u32_le() {
-            Ok(VERSION) => {}
-            Ok(_) => return Err("the journal was written by another version"),
-            Err(_) => return Err(SHORT),
+        let version = from.try_get_u32_le().map_err(|_| SHORT)?;
+        if !(WITHOUT_OUTCOMES..=VERSION).contains(&version) {
+            return Err("the journal was written by another version");
         }
-        Self::parse_fields(&mut from).ok_or(SHORT)
+        let mut catalog = Self::parse_fields(&mut from).ok_or(SHORT)?;
+        if version > WITHOUT_OUTCOMES {
+            catalog.parse_outcomes(&mut from).ok_or(SHORT)?;
+        }
+        Ok(catalog)
     }
 
     fn parse_fields(from: &mut &[u8]) -> Option<Self> {
@@ -375,6 +429,22 @@ impl Catalog {
             catalog.producers.push((producer.id(), sequence));
         }
         Some(catalog)
+    }
+
+    fn parse_outcomes(&mut self, from: &mut &[u8]) -> Option<()> {
+        self.forgotten = from.try_get_i64_le().ok()?;
+        for _ in 0..from.try_get_u32_le().ok()? {
+            let connection: Arc<str> = get_text(from)?.into();
+            for _ in 0..from.try_get_u32_le().ok()? {
+                self.committed.push(Committed {
+                    connection: connection.clone(),
+                    transaction: from.try_get_i64_le().ok()?,
+                    at: from.try_get_i64_le().ok()?,
+                });
+            }
+        }
+        self.committed.sort_by_key(|outcome| outcome.at);
+        Some(())
     }
 }
 
@@ -453,6 +523,14 @@ mod tests {
         assert!(PutRecord::parse(&out).unwrap().producer.is_none());
     }
 
+    fn committed(connection: &str, transaction: i64, at: i64) -> Committed {
+        Committed {
+            connection: connection.into(),
+            transaction,
+            at,
+        }
+    }
+
     #[test]
     fn other_records_come_back() {
         let name: Arc<str> = "queue://Ä".into();
@@ -473,6 +551,10 @@ mod tests {
             Op::RemoveDestination {
                 key: DestinationKey(8),
             },
+            Op::Committed {
+                outcome: committed("ID:ö", 9, 10),
+                forgotten: 11,
+            },
         ];
         let mut out = BytesMut::new();
         ops.iter().for_each(|op| encode_op(op, &mut out).unwrap());
@@ -484,7 +566,7 @@ mod tests {
         });
         let records: Vec<_> = records.collect();
         assert!(matches!(
-            records[..],
+            &records[..],
             [
                 Record::CreateDestination {
                     key: DestinationKey(1),
@@ -504,7 +586,11 @@ mod tests {
                 Record::RemoveDestination {
                     key: DestinationKey(8)
                 },
-            ]
+                Record::Committed {
+                    outcome,
+                    forgotten: 11
+                },
+            ] if *outcome == committed("ID:ö", 9, 10)
         ));
         assert_eq!(at, out.len());
     }
@@ -527,20 +613,32 @@ mod tests {
                 },
                 3,
             )],
+            forgotten: 4,
+            committed: vec![committed("b", 1, 5), committed("a", 1, 6), committed("b", 2, 7)],
         };
         let mut out = BytesMut::new();
         catalog.encode(&mut out);
-        assert_eq!(Catalog::parse(&out), Ok(catalog));
         for len in 0..out.len() {
             assert!(Catalog::parse(&out[..len]).is_err());
         }
-        out[0] += 1;
-        assert!(Catalog::parse(&out).unwrap_err().contains("version"));
+        assert_eq!(Catalog::parse(&out).as_ref(), Ok(&catalog));
+        // The version before ended with the producers.
+        out[0] = WITHOUT_OUTCOMES as u8;
+        let old = Catalog {
+            forgotten: 0,
+            committed: Vec::new(),
+            ..catalog
+        };
+        assert_eq!(Catalog::parse(&out), Ok(old));
+        for other in [0, VERSION as u8 + 1] {
+            out[0] = other;
+            assert!(Catalog::parse(&out).unwrap_err().contains("version"));
+        }
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(first in 0u8..8, mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_make_it_panic(first in 0u8..9, mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Some(begin) = bytes.first_mut() {
                 *begin = first;
             }

@@ -212,6 +212,7 @@ impl Recovery {
                 } => self.index.set_dispatched(destination, sequence),
                 Record::CreateDestination { key, name } => self.index.create_destination(key, name.into()),
                 Record::RemoveDestination { key } => self.index.remove_destination(key),
+                Record::Committed { outcome, forgotten } => self.index.note_outcome(outcome, forgotten),
             }
             offset += length;
         }

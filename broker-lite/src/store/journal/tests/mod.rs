@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::suite::{
-    DEADLINE, append, create, key, load, message, producer, put, remove, sequences, wait,
+    DEADLINE, append, committed, create, key, load, message, producer, put, remove, sequences, wait,
 };
 use super::frame::{FrameHeader, FrameKind, HEADER, frame_len};
 use super::{Durability, Journal, JournalOptions};
@@ -15,6 +15,7 @@ mod damage;
 mod failure;
 mod faults;
 mod model;
+mod outcomes;
 mod reclaim;
 
 const SEGMENT: u64 = 8 * 1024;

@@ -11,8 +11,8 @@ use rand::{RngExt, SeedableRng};
 
 use super::super::{Durability, Journal, JournalOptions};
 use super::faults::{Crash, FaultyDisk};
-use super::{append, key, load, message, producer, wait};
-use crate::store::{Batch, DestinationKey, MessageKey, Op, Recovered, Store, StoreError};
+use super::{append, committed, key, load, message, producer, wait};
+use crate::store::{Batch, Committed, DestinationKey, MessageKey, Op, Recovered, Store, StoreError};
 
 /// How many seeds are run; `JOURNAL_SEEDS` in the environment changes it.
 const SEEDS: u64 = 250;
@@ -24,6 +24,8 @@ struct Model {
     next_sequence: u64,
     next_destination: u32,
     producers: Vec<(i64, i64)>,
+    committed: Vec<Committed>,
+    forgotten: i64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +42,8 @@ impl Model {
             next_sequence: 1,
             next_destination: 1,
             producers: Vec::new(),
+            committed: Vec::new(),
+            forgotten: 0,
         }
     }
 
@@ -93,6 +97,11 @@ impl Model {
                         destination.dispatched = destination.dispatched.max(*sequence);
                     }
                 }
+                Op::Committed { outcome, forgotten } => {
+                    self.committed.push(outcome.clone());
+                    self.forgotten = self.forgotten.max(*forgotten);
+                    self.committed.retain(|outcome| outcome.at > self.forgotten);
+                }
             }
         }
     }
@@ -121,6 +130,8 @@ impl Model {
             && self.next_sequence == recovered.next_sequence
             && self.next_destination == recovered.next_destination
             && producers.eq(recovered.producers.iter().cloned())
+            && self.committed == recovered.committed
+            && self.forgotten == recovered.forgotten
     }
 
     fn keys(&self) -> Vec<MessageKey> {
@@ -169,7 +180,14 @@ impl Model {
                 .next();
             key(destination, at.map_or(first, |(sequence, _)| *sequence))
         };
-        match random.random_range(0..100) {
+        match random.random_range(0..105) {
+            100.. => {
+                let at = self.committed.last().map_or(self.forgotten, |last| last.at) + 1;
+                Op::Committed {
+                    outcome: committed(random.random_range(0..3), random.random_range(1..1_000), at),
+                    forgotten: (at - random.random_range(1..50)).max(self.forgotten),
+                }
+            }
             0 => Op::RemoveDestination {
                 key: DestinationKey(destination),
             },

@@ -1,0 +1,272 @@
+//! What became of transactions: a commit that is sent again, because the connection broke before it was
+//! answered, is answered with what happened.
+//!
+//! A commit that stored something is remembered by the store as well, in the same batch. One that stored
+//! nothing is remembered here alone: a restart that forgets it has lost its messages, too.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openwire_client::wire::{Command, LocalTransactionId};
+use rustc_hash::FxHashMap;
+
+use super::effect::{ConnectionKey, Effect, StoreToken, Then};
+use super::refusal::{Refusal, not_stored};
+use super::{Core, Outcome, Turn};
+use crate::store::{Committed, Op, StoreError};
+
+/// How long the outcomes of transactions are kept: each until it is older than `age`, or until there are
+/// more than `count`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutcomeLimits {
+    /// How many are kept; 100,000 by default, up to 1,000,000. They take about 150 bytes of memory each, and 16
+    /// in each segment of the journal.
+    pub count: usize,
+    /// How long; an hour by default, longer than any client tries to get an answer.
+    pub age: Duration,
+}
+
+impl OutcomeLimits {
+    /// The most [`count`](Self::count) may be: all of them stand in the catalog that begins each segment of
+    /// the journal, and it has to fit in a frame.
+    pub const MAX_COUNT: usize = 1_000_000;
+}
+
+impl Default for OutcomeLimits {
+    fn default() -> Self {
+        Self {
+            count: 100_000,
+            age: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// A local transaction: the id of its connection, and its number there.
+type Id = (Arc<str>, i64);
+
+/// The transactions that were committed lately.
+#[derive(Debug)]
+pub(super) struct Outcomes {
+    count: usize,
+    /// In milliseconds.
+    age: i64,
+    known: FxHashMap<Id, Known>,
+    /// In order of their commits.
+    order: VecDeque<(i64, Id)>,
+    /// How many were taken off the front of `order`.
+    passed: u64,
+    /// Outcomes up to this time may have been forgotten.
+    forgotten: i64,
+    /// How many were forgotten before their time.
+    pub(super) crowded_out: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// Which entry of `order` it is, counted from the first one ever: a client may use an id again.
+    number: u64,
+    /// The batch it is stored with, until that is durable.
+    pending: Option<StoreToken>,
+}
+
+impl Outcomes {
+    pub(super) fn new(limits: OutcomeLimits, committed: Vec<Committed>, forgotten: i64) -> Self {
+        let mut outcomes = Self {
+            count: limits.count,
+            age: limits.age.as_millis().try_into().unwrap_or(i64::MAX),
+            known: FxHashMap::default(),
+            order: VecDeque::new(),
+            passed: 0,
+            forgotten,
+            crowded_out: 0,
+        };
+        for outcome in committed {
+            outcomes.note((outcome.connection, outcome.transaction), outcome.at, None);
+        }
+        outcomes
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// For how long every outcome is known, in milliseconds.
+    pub(super) fn kept(&self, now: i64) -> i64 {
+        let since = self.time(now).saturating_sub(self.forgotten);
+        since.clamp(0, self.age)
+    }
+
+    /// The time, which does not run backwards here when somebody sets the clock.
+    fn time(&self, now: i64) -> i64 {
+        self.order.back().map_or(now, |(newest, _)| now.max(*newest))
+    }
+
+    /// A transaction was committed; gives when that counts as having happened.
+    fn note(&mut self, id: Id, now: i64, pending: Option<StoreToken>) -> i64 {
+        let at = self.time(now);
+        let number = self.passed + self.order.len() as u64;
+        self.known.insert(id.clone(), Known { number, pending });
+        self.order.push_back((at, id));
+        while let Some((oldest, _)) = self.order.front()
+            && (self.order.len() > self.count || at.saturating_sub(*oldest) > self.age)
+        {
+            self.forget_oldest(at);
+        }
+        at
+    }
+
+    fn forget_oldest(&mut self, now: i64) {
+        let Some((at, id)) = self.order.pop_front() else {
+            return;
+        };
+        let number = self.passed;
+        self.passed += 1;
+        self.forgotten = self.forgotten.max(at);
+        if self.known.get(&id).is_some_and(|known| known.number == number) {
+            self.known.remove(&id);
+            self.crowded_out += u64::from(now.saturating_sub(at) <= self.age);
+        }
+    }
+
+    /// What these wait for is durable.
+    pub(super) fn durable(&mut self, token: StoreToken, ids: &[Id]) {
+        for id in ids {
+            if let Some(known) = self.known.get_mut(id) {
+                known.pending.take_if(|pending| *pending == token);
+            }
+        }
+    }
+
+    /// What these wait for was refused: they did not happen.
+    pub(super) fn withdraw(&mut self, token: StoreToken, ids: &[Id]) {
+        for id in ids {
+            if self
+                .known
+                .get(id)
+                .is_some_and(|known| known.pending == Some(token))
+            {
+                self.known.remove(id);
+            }
+        }
+    }
+}
+
+/// Outcomes that become known with a batch, and who asked for them meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Undecided {
+    ids: Vec<Id>,
+    waiting: Vec<(ConnectionKey, Command)>,
+}
+
+impl Undecided {
+    /// A connection ended: it waits no more.
+    pub(super) fn gone(&mut self, connection: ConnectionKey) {
+        self.waiting.retain(|(to, _)| *to != connection);
+    }
+}
+
+impl Core {
+    /// For how long the outcome of every transaction is known at this time, in milliseconds: a commit that is
+    /// refused, and was sent for the first time less than this ago, did not happen.
+    pub fn outcomes_kept(&self, now: i64) -> i64 {
+        self.outcomes.kept(now)
+    }
+
+    /// The client of this connection was told that outcomes are kept for so long; see
+    /// [`Core::outcomes_kept`]. If by then they no longer are when it sends a commit again, it is not given an answer that it
+    /// would take for more than it says: its connection ends, and it is told the shorter time when it comes again.
+    pub fn promised(&mut self, connection: ConnectionKey, kept: i64) {
+        if let Some(connection) = self.connections.get_mut(connection.0 as usize) {
+            connection.promised = kept;
+        }
+    }
+
+    /// Everything a transaction does is done, as far as this turn is concerned.
+    pub(super) fn note_outcome(&mut self, from: ConnectionKey, transaction: i64, turn: &mut Turn<'_>) {
+        let connection = self.connections[from.0 as usize].id_text();
+        let id = (connection.clone(), transaction);
+        if !turn.effects.has_store() {
+            self.outcomes.note(id, turn.now, None);
+            return;
+        }
+        let batch = self.batch(turn);
+        batch.undecided.ids.push(id.clone());
+        let token = batch.token;
+        let at = self.outcomes.note(id, turn.now, Some(token));
+        let outcome = Committed {
+            connection,
+            transaction,
+            at,
+        };
+        let forgotten = self.outcomes.forgotten;
+        turn.effects.store([Op::Committed { outcome, forgotten }], None);
+    }
+
+    /// A commit of a transaction that is not open: answered with its outcome if that is known, else refused.
+    pub(super) fn commit_again(
+        &mut self,
+        from: ConnectionKey,
+        transaction: &LocalTransactionId,
+        refusal: Refusal,
+        reply: Option<Then>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let connection = &self.connections[from.0 as usize];
+        let id = (connection.id_text(), transaction.value);
+        let known = self
+            .outcomes
+            .known
+            .get(&id)
+            .filter(|_| connection.owns(transaction));
+        let Some(known) = known else {
+            if connection.failover_reconnect() && self.outcomes.kept(turn.now) < connection.promised {
+                self.close(
+                    from,
+                    "outcomes were forgotten sooner than it was told".into(),
+                    turn,
+                );
+                return Ok(Outcome::Answered);
+            }
+            return Err(refusal);
+        };
+        self.stats.commits_repeated += 1;
+        let Some(token) = known.pending else {
+            return Ok(turn.confirm(reply));
+        };
+        let Some(batch) = self.batches.iter_mut().find(|batch| batch.token == token) else {
+            return Err(Refusal::io(
+                "the store failed while the transaction was committed: its outcome is not known",
+            ));
+        };
+        if let Some(Then::Reply { to, response }) = reply {
+            batch.undecided.waiting.push((to, response));
+        }
+        Ok(Outcome::Answered)
+    }
+
+    /// The batch these were stored with is durable, or never will be.
+    pub(super) fn decide(
+        &mut self,
+        token: StoreToken,
+        undecided: Undecided,
+        result: &Result<(), StoreError>,
+        turn: &mut Turn<'_>,
+    ) {
+        match result {
+            Ok(()) => self.outcomes.durable(token, &undecided.ids),
+            Err(StoreError::Refused(_) | StoreError::Full(_)) => {
+                self.outcomes.withdraw(token, &undecided.ids);
+            }
+            // Nobody knows whether it is on the disk: it stays undecided.
+            Err(_) => {}
+        }
+        for (to, response) in undecided.waiting {
+            let command = match result {
+                Ok(()) => response,
+                Err(failure) => not_stored(&response, failure),
+            };
+            turn.effects.push(Effect::Send { to, command });
+        }
+    }
+}
