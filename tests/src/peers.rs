@@ -105,6 +105,12 @@ impl ActiveMq {
         });
     }
 
+    /// Waits until it accepts: a standby that takes over.
+    pub fn wait(&self) {
+        let waited = run(&mut self.script("wait"));
+        assert!(waited.success, "ActiveMQ does not take over: {}", waited.stderr);
+    }
+
     /// Kills it if it runs, and starts it again with the same options.
     pub fn restart(&self) {
         self.kill();
