@@ -1,5 +1,6 @@
 //! Tests of the core through its only door: commands in, effects out.
 
 mod behaviour;
+mod outcomes;
 mod random;
 mod rig;

@@ -28,6 +28,8 @@ struct Account {
     consumers: BTreeSet<i64>,
     /// What was dispatched, by consumer, in order.
     hands: BTreeMap<i64, Vec<i64>>,
+    /// The sender's transactions, and whether they were committed.
+    outcomes: Vec<(i64, bool)>,
 }
 
 impl Account {
@@ -81,6 +83,24 @@ impl Account {
             TransactionInfo::ROLLBACK
         };
         self.rig.transact(self.sender, transaction, step).unwrap();
+        self.outcomes.push((transaction, commit));
+    }
+
+    /// The sender commits something again, perhaps over a new connection. Nothing happens.
+    fn commit_again(&mut self, random: &mut StdRng) {
+        if random.random_bool(0.5) {
+            let old = self.sender;
+            self.sender = self.rig.reconnect(old);
+            self.rig.lose(old);
+        }
+        if self.outcomes.is_empty() {
+            return;
+        }
+        let (transaction, committed) = self.outcomes[random.random_range(0..self.outcomes.len())];
+        let answer = self
+            .rig
+            .transact(self.sender, transaction, TransactionInfo::COMMIT_ONE_PHASE);
+        assert_eq!(answer.is_ok(), committed, "transaction {transaction}");
     }
 
     fn acknowledge(&mut self, random: &mut StdRng) {
@@ -210,11 +230,13 @@ fn run(seed: u64, steps: usize, stored: bool) {
         messages: BTreeMap::new(),
         consumers: BTreeSet::new(),
         hands: BTreeMap::new(),
+        outcomes: Vec::new(),
     };
     for _ in 0..steps {
         match random.random_range(0..100) {
             0..40 => account.send(random.random_bool(0.5)),
-            40..50 => account.send_transacted(random),
+            40..48 => account.send_transacted(random),
+            48..50 => account.commit_again(random),
             50..85 => account.acknowledge(random),
             85..92 => {
                 let consumers: Vec<i64> = account.consumers.iter().copied().collect();

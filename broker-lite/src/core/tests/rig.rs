@@ -71,17 +71,25 @@ impl Rig {
     }
 
     pub(super) fn with_config(stored: bool, resident_limit: usize, memory_limit: usize) -> Self {
-        let config = CoreConfig {
+        Self::with(stored, |config| {
+            config.resident_limit = resident_limit;
+            config.memory_limit = memory_limit;
+        })
+    }
+
+    pub(super) fn with(stored: bool, change: impl FnOnce(&mut CoreConfig)) -> Self {
+        let mut config = CoreConfig {
             broker_name: "test".into(),
             broker_id: BrokerId {
                 value: Some("ID:test".into()),
             },
             broker_url: "vm://test".into(),
             stored,
-            resident_limit,
-            memory_limit,
+            resident_limit: usize::MAX,
+            memory_limit: usize::MAX,
             outcomes: OutcomeLimits::default(),
         };
+        change(&mut config);
         Self {
             core: Core::new(
                 config,
@@ -186,6 +194,17 @@ impl Rig {
         }
         let last = self.stored.keys().copied().max_by_key(|key| key.sequence);
         self.stored.remove(&last.expect("something was to be stored"));
+    }
+
+    /// The store fails: nobody knows what it has.
+    pub(super) fn fail_waiting(&mut self) {
+        for then in std::mem::take(&mut self.waiting) {
+            if let Then::Tell(token) = then {
+                let failed = Err(StoreError::Poisoned("a write failed".into()));
+                self.core.stored(self.now, token, failed, &mut self.effects);
+            }
+        }
+        self.settle();
     }
 
     fn finish_store(&mut self) {
