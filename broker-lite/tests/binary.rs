@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{DEADLINE, Raw, ok};
-use openwire_client::wire::Destination;
+use common::{DEADLINE, Raw, exception, ok};
+use openwire_client::wire::{Command as Protocol, Destination, MessagePull};
 
 fn broker_lite(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_broker-lite"));
@@ -336,6 +336,82 @@ fn what_was_confirmed_outlives_it_however_it_ends() {
     assert_eq!(receive(&broker.addresses[0], &queue, 2), ["two", "three"]);
     let (status, _, errors) = broker.stop(rustix::process::Signal::TERM);
     assert_eq!(status, Some(0), "{errors}");
+}
+
+/// Commits again over a new connection, and says whether the broker says that it is done.
+#[tokio::main(flavor = "current_thread")]
+async fn commit_again(address: &str, id: &str, transaction: i64) -> bool {
+    let mut client = Raw::connect(address).await.unwrap();
+    client.come_again(id).await;
+    match client.commit(transaction).await {
+        Protocol::Response(_) => true,
+        refused => {
+            let (class, message) = exception(&refused);
+            assert_eq!(class, "javax.jms.JMSException");
+            assert!(message.contains("has not been started"), "{message}");
+            false
+        }
+    }
+}
+
+#[test]
+fn a_commit_without_an_answer_is_answered_after_a_kill() {
+    const MESSAGES: i64 = 3;
+    let directory = tempfile::tempdir().unwrap();
+    let queue = Destination::queue("outcomes");
+    let mut committed = 0;
+    for round in 0..4 {
+        let broker = on_journal(directory.path());
+        let id = tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let address = &broker.addresses[0];
+            let mut client = Raw::connect(address).await.unwrap();
+            client.introduce().await;
+            client.producer(&queue).await;
+            client.send_transaction(round, &queue, MESSAGES).await;
+            if round % 2 == 0 {
+                // Who sees the message knows that the commit is durable.
+                let mut consumer = Raw::connect(address).await.unwrap();
+                consumer.introduce().await;
+                consumer.consumer(&queue, 1).await;
+                consumer.dispatch().await;
+            }
+            client.id().to_owned()
+        });
+        drop(broker); // SIGKILL
+        let broker = on_journal(directory.path());
+        let done = commit_again(&broker.addresses[0], &id, round);
+        assert!(done || round % 2 == 1, "round {round}: it was committed");
+        assert_eq!(commit_again(&broker.addresses[0], &id, round), done);
+        let there = if done { MESSAGES } else { 0 };
+        assert_eq!(
+            receive(&broker.addresses[0], &queue, there as usize).len(),
+            there as usize
+        );
+        assert!(nothing_left(&broker.addresses[0], &queue), "round {round}");
+        committed += u32::from(done);
+    }
+    assert!(committed >= 2);
+}
+
+/// No message is on the queue: a pull that does not wait comes back empty.
+#[tokio::main(flavor = "current_thread")]
+async fn nothing_left(address: &str, queue: &Destination) -> bool {
+    let mut client = Raw::connect(address).await.unwrap();
+    client.introduce().await;
+    client.consumer(queue, 0).await;
+    let pull = MessagePull {
+        consumer_id: Some(client.consumer_id()),
+        destination: Some(queue.clone()),
+        timeout: -1,
+        ..MessagePull::default()
+    };
+    client.send(Box::new(pull), false).await.unwrap();
+    client
+        .read_until(|command| match command {
+            Protocol::MessageDispatch(dispatch) => Some(dispatch.message.is_none()),
+            _ => None,
+        })
+        .await
 }
 
 #[test]

@@ -10,8 +10,9 @@ use bytes::BytesMut;
 use openwire_client::transport::{self, ReadHalf, TlsOptions, WriteHalf};
 use openwire_client::uri::Endpoint;
 use openwire_client::wire::{
-    Command, ConnectionId, ConnectionInfo, Decoder, Destination, Encoder, Message, MessageAck, MessageId,
-    MessageKind, ProducerId, ProducerInfo, SessionId, SessionInfo, WireFormat, WireFormatOptions, negotiate,
+    Command, ConnectionId, ConnectionInfo, Decoder, Destination, Encoder, LocalTransactionId, Message,
+    MessageAck, MessageId, MessageKind, ProducerId, ProducerInfo, SessionId, SessionInfo, TransactionId,
+    TransactionInfo, WireFormat, WireFormatOptions, negotiate,
 };
 use openwire_client::wire::{ConsumerId, ConsumerInfo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -207,6 +208,61 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Raw<S> {
             ..SessionInfo::default()
         };
         ok(self.request(session).await);
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Introduces itself as a client that was connected before under this id.
+    pub(crate) async fn come_again(&mut self, id: &str) {
+        self.id = id.to_owned();
+        let info = ConnectionInfo {
+            failover_reconnect: true,
+            ..self.connection_info()
+        };
+        ok(self.request(Box::new(info)).await);
+    }
+
+    pub(crate) fn transaction(&self, number: i64, step: i8) -> TransactionInfo {
+        TransactionInfo {
+            transaction_id: Some(self.transaction_id(number)),
+            step,
+            ..TransactionInfo::default()
+        }
+    }
+
+    pub(crate) fn transaction_id(&self, value: i64) -> TransactionId {
+        let connection_id = Some(ConnectionId::new(self.id.as_str()));
+        TransactionId::Local(LocalTransactionId { value, connection_id })
+    }
+
+    /// Writes a whole transaction that sends so many persistent messages, and waits for nothing. Gives the id of the commit.
+    pub(crate) async fn send_transaction(&mut self, number: i64, queue: &Destination, messages: i64) -> i32 {
+        let mut bytes = BytesMut::new();
+        let begin = self.transaction(number, TransactionInfo::BEGIN);
+        self.encode(begin, false, &mut bytes);
+        for message in 1..=messages {
+            let message = self.message(number * 1_000 + message, queue, true, b"x");
+            let Command::Message(message) = message else {
+                unreachable!("it is a message");
+            };
+            let message = Message {
+                transaction_id: Some(self.transaction_id(number)),
+                ..(*message).clone()
+            };
+            self.encode(std::sync::Arc::new(message), false, &mut bytes);
+        }
+        let commit = self.transaction(number, TransactionInfo::COMMIT_ONE_PHASE);
+        let id = self.encode(commit, true, &mut bytes);
+        self.stream.write_all(&bytes).await.unwrap();
+        id
+    }
+
+    /// Commits a transaction, perhaps not for the first time.
+    pub(crate) async fn commit(&mut self, number: i64) -> Command {
+        let commit = self.transaction(number, TransactionInfo::COMMIT_ONE_PHASE);
+        self.request(commit).await
     }
 
     pub(crate) fn session_id(&self) -> SessionId {
