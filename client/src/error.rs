@@ -15,6 +15,7 @@ pub struct Error {
     message: String,
     throwable: Option<Arc<Throwable>>,
     in_doubt: Option<Arc<CommitInDoubt>>,
+    unfinished: Option<Arc<Unfinished>>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -109,6 +110,40 @@ pub struct CommitInDoubt {
     pub transaction: String,
 }
 
+/// What was not out when a connection ended ([`Connection::close_within`](crate::Connection::close_within)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unfinished {
+    /// Messages that were sent, to be answered, and were not: the broker may have them or not.
+    pub unanswered: u64,
+    /// Messages, at most, that were sent without waiting and that nothing proves the broker to have.
+    pub unconfirmed: u64,
+    /// Messages that were not sent.
+    pub unsent: u64,
+    /// Acknowledgements, of one message or several, that nothing proves the broker to have: what they are about may be
+    /// delivered again.
+    pub acknowledgements: u64,
+    /// Commits and rollbacks without an answer.
+    pub transactions: u64,
+}
+
+impl Unfinished {
+    /// Everything was out.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} messages unanswered, {} unconfirmed, {} unsent, {} acknowledgements and {} ends of transactions open",
+            self.unanswered, self.unconfirmed, self.unsent, self.acknowledgements, self.transactions
+        )
+    }
+}
+
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
@@ -116,6 +151,7 @@ impl Error {
             message: message.into(),
             throwable: None,
             in_doubt: None,
+            unfinished: None,
             source: None,
         }
     }
@@ -138,6 +174,18 @@ impl Error {
         self
     }
 
+    pub(crate) fn with_unfinished(mut self, unfinished: Unfinished) -> Self {
+        self.message = format!("{}: {unfinished}", self.message);
+        self.unfinished = Some(Arc::new(unfinished));
+        self
+    }
+
+    /// What was not out when the connection was closed, if this is the error of
+    /// [`Connection::close_within`](crate::Connection::close_within).
+    pub fn unfinished(&self) -> Option<&Unfinished> {
+        self.unfinished.as_deref()
+    }
+
     /// The error a broker answered with.
     pub(crate) fn from_throwable(throwable: Throwable) -> Self {
         // A broker may wrap the exception that says what is wrong into one that says nothing.
@@ -157,6 +205,7 @@ impl Error {
             message,
             throwable: Some(Arc::new(throwable)),
             in_doubt: None,
+            unfinished: None,
             source: None,
         }
     }

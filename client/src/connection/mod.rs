@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -20,9 +21,10 @@ pub(crate) use hub::Hub;
 pub use metadata::ConnectionMetadata;
 pub use stats::ConnectionStats;
 
+use crate::deadline::timeout_at;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{ConnectionState, Events};
-use crate::link::{EndpointStatus, Guard, Link, Receipt};
+use crate::link::{Ended, EndpointStatus, Guard, Link, Receipt};
 use crate::options::ConnectionOptions;
 use crate::session::{AcknowledgeMode, Session, SessionInner};
 use crate::wire::{Command, ConnectionId, Destination, RemoveInfo, SessionId};
@@ -194,7 +196,8 @@ impl Connection {
     /// Closes the connection with its sessions (`close`): open transactions are rolled back, messages that were sent
     /// without waiting are written, temporary destinations end.
     ///
-    /// Takes no longer than `jms.closeTimeout`; to run out of it is no error.
+    /// Takes no longer than `jms.closeTimeout`; to run out of it is no error, and neither is a connection that is broken:
+    /// another one is not waited for. [`close_within`](Self::close_within) is for those who want to know.
     ///
     /// # Errors
     ///
@@ -204,9 +207,45 @@ impl Connection {
     ///
     /// If the future is dropped the connection ends without further waiting.
     pub async fn close(&self) -> Result<()> {
-        self.inner.close().await;
+        self.inner.close(self.inner.options.close_timeout, false).await;
         Ok(())
     }
+
+    /// Closes the connection with its sessions as [`close`](Self::close) does, once everything is out: every message that
+    /// was handed over is sent, and answered if it asked for that, acknowledgements are with the broker, and transactions
+    /// are rolled back there. Nothing new is taken in meanwhile.
+    ///
+    /// If the connection breaks, or is broken, a `failover:` connection is waited for within the time: what waits goes to
+    /// the next broker. In any case the connection is over when this returns, and every [`Receipt`](crate::Receipt) has its
+    /// answer.
+    ///
+    /// # Errors
+    ///
+    /// If something was not out in time, [`is_timeout`](Error::is_timeout), or what ended the connection before. What it
+    /// was is told by [`unfinished`](Error::unfinished).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the connection ends without further waiting.
+    pub async fn close_within(&self, limit: Duration) -> Result<()> {
+        let Some(ended) = self.inner.close(limit, true).await else {
+            return Err(no_end(limit));
+        };
+        if ended.unfinished.is_nothing() {
+            return Ok(());
+        }
+        Err(ended
+            .cause
+            .unwrap_or_else(|| no_end(limit))
+            .with_unfinished(ended.unfinished))
+    }
+}
+
+fn no_end(limit: Duration) -> Error {
+    Error::new(
+        ErrorKind::Timeout,
+        format!("the connection was closed after {limit:?} without everything being out"),
+    )
 }
 
 impl ConnectionInner {
@@ -272,41 +311,42 @@ impl ConnectionInner {
         if *state.borrow() != ConnectionState::Interrupted {
             return Ok(());
         }
-        match tokio::time::timeout(
-            limit,
+        let end = Instant::now().checked_add(limit);
+        match timeout_at(
+            end,
             state.wait_for(|state| *state != ConnectionState::Interrupted),
         )
-        .await
+        .await?
         {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Error::new(
+            Some(_) => Ok(()),
+            None => Err(Error::new(
                 ErrorKind::Timeout,
                 format!("there was no connection to a broker for {limit:?}"),
             )),
         }
     }
 
-    async fn close(&self) {
+    /// Closes the sessions and then the connection. None says that it did not end in time.
+    async fn close(&self, limit: Duration, thorough: bool) -> Option<Ended> {
         if self.closed.swap(true, Ordering::AcqRel) {
-            return;
+            return self.link.ended(limit).await;
         }
-        let limit = self.options.close_timeout;
-        let end = Instant::now() + limit;
+        let began = Instant::now();
         let sessions: Vec<_> = self
             .sessions
             .lock()
             .drain(..)
             .filter_map(|session| session.upgrade())
             .collect();
-        let mut last = RemoveInfo::NOTHING_DELIVERED;
-        let _ = tokio::time::timeout_at(end, async {
-            for session in sessions {
-                last = last.max(session.close().await);
-            }
-        })
-        .await;
-        let left = end.saturating_duration_since(Instant::now());
-        self.link.close(last, left).await;
+        let closing = join_all(sessions.iter().map(|session| session.close()));
+        let last = match timeout_at(began.checked_add(limit), closing).await {
+            Ok(Some(last)) => last.into_iter().max(),
+            _ => None,
+        };
+        let left = limit.saturating_sub(began.elapsed());
+        self.link
+            .close(last.unwrap_or(RemoveInfo::NOTHING_DELIVERED), left, thorough)
+            .await
     }
 }
 
@@ -315,9 +355,9 @@ pub(crate) async fn within<T>(limit: Option<Duration>, work: impl Future<Output 
     let Some(limit) = limit else {
         return work.await;
     };
-    match tokio::time::timeout(limit, work).await {
-        Ok(result) => result,
-        Err(_) => Err(no_answer(limit)),
+    match timeout_at(Instant::now().checked_add(limit), work).await? {
+        Some(result) => result,
+        None => Err(no_answer(limit)),
     }
 }
 

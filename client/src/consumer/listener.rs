@@ -56,8 +56,9 @@ impl Listener {
         self.stop.take();
         let done = (&mut self.task).await;
         self.consumer.close();
-        done.map_err(|error| {
-            Error::new(ErrorKind::IllegalState, "the listener has panicked").with_source(error)
+        done.map_err(|error| match error.is_cancelled() {
+            true => Error::new(ErrorKind::Closed, "the runtime of the listener is gone").with_source(error),
+            false => Error::new(ErrorKind::IllegalState, "the listener has panicked").with_source(error),
         })
     }
 }

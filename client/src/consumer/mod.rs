@@ -26,6 +26,7 @@ pub use listener::Listener;
 pub(crate) use mailbox::{Found, Mailbox, Out, Settled, Taken};
 pub use options::ConsumerOptions;
 
+use crate::deadline::timeout_at;
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::{Guard, Receipt};
 use crate::message::{Acknowledger, Message};
@@ -280,7 +281,7 @@ impl ConsumerInner {
             match [until, given_up].into_iter().flatten().min() {
                 None => changed.await,
                 Some(end) => {
-                    let _ = tokio::time::timeout_at(end, changed).await;
+                    timeout_at(Some(end), changed).await?;
                 }
             }
         }

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
 
 use endpoints::Endpoints;
 pub(crate) use guard::{Guard, TransactionGuard};
@@ -35,12 +36,19 @@ pub use status::{EndpointFailure, EndpointSource, EndpointState, EndpointStatus}
 pub(crate) use supervisor::Config;
 use supervisor::Supervisor;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::deadline::timeout_at;
+use crate::error::{Error, ErrorKind, Result, Unfinished};
 use crate::events::Event;
 use crate::wire::{
     BrokerInfo, Command, ConnectionId, ConsumerControl, EntityId, Message, MessageAck, MessageDispatch,
     ProducerAck, RemoveInfo, WireFormat,
 };
+
+/// The end of a time that cannot be counted.
+const FAR: Duration = Duration::from_secs(86_400 * 365);
+
+/// How much longer than the connection itself whoever closes it waits for the end.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The layer above, which the link tells what comes. All calls are made by the one task of the link, in order, and
 /// must not block.
@@ -74,14 +82,41 @@ pub(crate) struct Shared {
     outbox: Outbox,
     /// Number of the physical connection, from 1; it changes when one breaks.
     connection: AtomicU64,
-    /// Wakes the supervisor out of dialling and waiting when the connection is to be closed.
-    closing: Notify,
+    /// How the connection is to be closed, once it is.
+    closing: watch::Sender<Option<Closing>>,
     /// Wakes the supervisor to make another connection now.
     reconnect: Notify,
     /// Locked for a look or a note, never while another lock is held or for longer than that.
     endpoints: Mutex<Endpoints>,
-    /// True when the supervisor is done.
-    done: watch::Sender<bool>,
+    /// What came of it, when the supervisor is done.
+    done: watch::Sender<Option<Ended>>,
+}
+
+/// How a connection is to be closed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Closing {
+    /// It is over then, whatever is missing.
+    until: Instant,
+    /// Everything is to be answered first, by another broker if there is a break.
+    thorough: bool,
+}
+
+impl Closing {
+    /// How long another connection is waited for.
+    fn without_connection(&self) -> Instant {
+        match self.thorough {
+            true => self.until,
+            false => Instant::now(),
+        }
+    }
+}
+
+/// How a connection has ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    pub(crate) unfinished: Unfinished,
+    /// Why, unless it was closed from this side.
+    pub(crate) cause: Option<Error>,
 }
 
 impl Shared {
@@ -91,6 +126,30 @@ impl Shared {
 
     fn next_connection(&self) -> u64 {
         self.connection.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    fn is_thorough(&self) -> bool {
+        self.closing.borrow().is_some_and(|closing| closing.thorough)
+    }
+
+    /// Waits until the connection is to be closed and that has taken long enough.
+    async fn closing_expired(&self, end: impl Fn(&Closing) -> Instant) {
+        let mut closing = self.closing.subscribe();
+        loop {
+            let until = closing.borrow_and_update().as_ref().map(&end);
+            let expired = async {
+                match until {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = expired => return,
+                // It cannot be dropped while this is borrowed.
+                _ = closing.changed() => {}
+            }
+        }
     }
 }
 
@@ -107,6 +166,7 @@ pub(crate) enum Answer {
 pub(crate) struct Link {
     shared: Arc<Shared>,
     connection_id: ConnectionId,
+    close_timeout: Duration,
 }
 
 impl Link {
@@ -125,11 +185,12 @@ impl Link {
             // The connection's info has the first number.
             outbox: Outbox::new(1),
             connection: AtomicU64::new(1),
-            closing: Notify::new(),
+            closing: watch::Sender::new(None),
             reconnect: Notify::new(),
             endpoints: Mutex::new(Endpoints::new(config.endpoints.clone(), config.failover.as_ref())),
-            done: watch::Sender::new(false),
+            done: watch::Sender::new(None),
         });
+        let close_timeout = config.close_timeout;
         let connection_id = config.connection_info.connection_id.clone().unwrap_or_default();
         let (ready, receiver) = oneshot::channel();
         runtime.spawn(Supervisor::new(config, shared.clone(), upper).run(ready));
@@ -137,6 +198,7 @@ impl Link {
             Self {
                 shared,
                 connection_id,
+                close_timeout,
             },
             receiver,
         ))
@@ -241,36 +303,64 @@ impl Link {
         Ok(Receipt::new(receiver))
     }
 
-    /// Takes leave of the broker and ends the connection, within `limit`.
+    /// Takes leave of the broker and ends the connection, within `limit`. If `thorough`, everything is to be answered
+    /// first; otherwise only what somebody waits for, and only if there is a connection. None says that the time has
+    /// passed and the end did not come.
     ///
     /// Cancel safe: if the future is dropped the connection ends without further waiting.
-    pub(crate) async fn close(&self, last_delivered: i64, limit: Duration) {
-        let mut done = self.shared.done.subscribe();
+    pub(crate) async fn close(&self, last_delivered: i64, limit: Duration, thorough: bool) -> Option<Ended> {
         let farewell = farewell(&self.connection_id, last_delivered);
         let receipt = self.post_request(farewell, Guard::Connection(self.connection()));
         // Nothing may follow the farewell.
-        self.shut();
+        self.shut(limit, thorough);
+        let cancelled = Cancelled(self);
         // The connection waits for the answer as long as somebody here does.
-        let _ = tokio::time::timeout(limit, done.wait_for(|done| *done)).await;
+        let ended = self.ended(limit).await;
         drop(receipt);
-        self.shut();
+        drop(cancelled);
+        ended
     }
 
-    fn shut(&self) {
+    /// Waits for the end of a connection that is being closed.
+    pub(crate) async fn ended(&self, limit: Duration) -> Option<Ended> {
+        let mut done = self.shared.done.subscribe();
+        // The supervisor keeps to the limit by itself; this is for a machine that does not let it.
+        let end = Instant::now().checked_add(limit.saturating_add(GRACE));
+        let ended = timeout_at(end, done.wait_for(Option::is_some)).await;
+        ended.ok()??.ok()?.clone()
+    }
+
+    fn shut(&self, limit: Duration, thorough: bool) {
         self.shared
             .outbox
             .close(Error::new(ErrorKind::Closed, "the connection is closed"));
-        self.shared.closing.notify_one();
+        let now = Instant::now();
+        let until = now.checked_add(limit).unwrap_or(now + FAR);
+        self.shared
+            .closing
+            .send_replace(Some(Closing { until, thorough }));
+    }
+}
+
+/// Whoever closes the connection does not wait for it any more.
+struct Cancelled<'a>(&'a Link);
+
+impl Drop for Cancelled<'_> {
+    fn drop(&mut self) {
+        self.0.shut(self.0.close_timeout, false);
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
+        if self.shared.closing.borrow().is_some() {
+            return;
+        }
         let _ = self.post(
             farewell(&self.connection_id, RemoveInfo::UNKNOWN_DELIVERED),
             Guard::Connection(self.connection()),
         );
-        self.shut();
+        self.shut(self.close_timeout, false);
     }
 }
 

@@ -45,6 +45,11 @@ impl Reply {
         self.sender.is_closed()
     }
 
+    /// The answer still changes something: somebody waits for it, or it is about a message whose sender left it to us.
+    pub(crate) fn matters(&self) -> bool {
+        self.share.is_some() || !self.is_closed()
+    }
+
     pub(crate) fn send(mut self, answer: Result<Command>) {
         if let (Some(share), Ok(_)) = (&mut self.share, &answer) {
             share.confirm();

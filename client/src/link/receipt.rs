@@ -10,6 +10,10 @@ use tokio::sync::oneshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Command;
 
+pub(crate) fn runtime_gone() -> Error {
+    Error::new(ErrorKind::Closed, "the runtime of the connection is gone")
+}
+
 /// Who is told when a request of its own is not unanswered any more.
 pub(crate) trait Unanswered: std::fmt::Debug + Send + Sync {
     /// `size` is that of the [`Share`]; `confirmed` says that the broker has agreed.
@@ -62,12 +66,7 @@ impl Future for Receipt {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.answer).poll(cx).map(|answer| {
             // The link answers everything before it ends, unless its runtime ends first.
-            answer.unwrap_or_else(|_| {
-                Err(Error::new(
-                    ErrorKind::Closed,
-                    "the runtime of the connection is gone",
-                ))
-            })
+            answer.unwrap_or_else(|_| Err(runtime_gone()))
         })
     }
 }

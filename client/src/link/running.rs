@@ -264,7 +264,7 @@ impl Running {
                 continue;
             }
             let Some(item) = self.next_item(shared, traffic) else {
-                if shared.outbox.is_closed() && !traffic.is_awaited() {
+                if shared.outbox.is_closed() && !traffic.is_awaited(shared.is_thorough()) {
                     self.physical.encode(&Command::from(ShutdownInfo::default()))?;
                     self.shutdown = true;
                 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::backoff::{Backoff, Next};
 use super::endpoints::same_address;
@@ -12,15 +12,16 @@ use super::guard::Guard;
 use super::handshake::{dial, within};
 use super::outbox::{Item, Reply};
 use super::physical::Physical;
+use super::receipt::runtime_gone;
 use super::running::{Outcome, Running};
 use super::spares::{Spare, Spares};
 use super::status::EndpointSource;
 use super::tracker::Tracker;
 use super::traffic::{Restore, Traffic};
-use super::{Shared, Upper, farewell};
+use super::{Ended, Shared, Upper, farewell};
 use crate::credentials::Provider;
 use crate::environment::{random, with_rng};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Unfinished};
 use crate::events::Event;
 use crate::transport::TlsOptions;
 use crate::uri::{Endpoint, FailoverOptions};
@@ -48,7 +49,7 @@ pub(crate) struct Config {
     pub(crate) attempt_timeout: Option<Duration>,
     /// How long the broker may take to accept the connection.
     pub(crate) accept_timeout: Option<Duration>,
-    /// How long the last bytes may take after the connection was closed.
+    /// How long the last bytes may take after the last handle was dropped.
     pub(crate) close_timeout: Duration,
 }
 
@@ -62,11 +63,13 @@ pub(super) struct Supervisor {
     credentials: Option<Provider>,
     attempt_timeout: Option<Duration>,
     accept_timeout: Option<Duration>,
-    close_timeout: Duration,
     shared: Arc<Shared>,
     upper: Arc<dyn Upper>,
     traffic: Traffic,
     spares: Option<Spares>,
+    /// What breaks have made of what was to be finished.
+    unfinished: Unfinished,
+    finished: bool,
     /// The broker of the live connection.
     current: Option<Endpoint>,
     /// A broker may have accepted this client, although its answer did not come.
@@ -118,11 +121,12 @@ impl Supervisor {
             credentials: config.credentials,
             attempt_timeout: config.attempt_timeout,
             accept_timeout: config.accept_timeout,
-            close_timeout: config.close_timeout,
             shared,
             upper,
             traffic: Traffic::new(tracker, keep),
             spares,
+            unfinished: Unfinished::default(),
+            finished: false,
             current: None,
             introduced: false,
             attempts: 0,
@@ -144,7 +148,7 @@ impl Supervisor {
                 End::Broken(error) => (error, None),
                 End::Left(error, departure) => (error, Some(departure)),
             };
-            if !self.backoff.reconnects() || self.shared.outbox.is_closed() {
+            if !self.backoff.reconnects() {
                 break (error, running.flushed());
             }
             broken = Some(self.interrupted(error, departure, running.flushed(), since));
@@ -188,6 +192,11 @@ impl Supervisor {
             Some(_) => tracing::info!(%cause, "connection left for another one"),
         }
         let connection = self.shared.next_connection();
+        if self.shared.outbox.is_closed() {
+            let unfinished = self.traffic.unfinished();
+            self.unfinished.acknowledgements += unfinished.acknowledgements;
+            self.unfinished.unconfirmed += unfinished.unconfirmed;
+        }
         // First the books, which know what was written, then the sessions, which may give up transactions.
         let lost = self.traffic.broken(flushed);
         self.upper.interrupted(connection);
@@ -211,8 +220,9 @@ impl Supervisor {
         }
     }
 
-    fn finish(mut self, cause: Error, flushed: u64, ready: Option<oneshot::Sender<Result<()>>>) {
-        let orderly = cause.is_closed();
+    fn finish(&mut self, cause: Error, flushed: u64, ready: Option<oneshot::Sender<Result<()>>>) {
+        self.finished = true;
+        let orderly = cause.is_closed() && self.shared.outbox.is_closed();
         let late = if orderly {
             cause.clone()
         } else {
@@ -221,26 +231,32 @@ impl Supervisor {
         };
         self.shared.outbox.close(late);
         self.shared.outbox.take(&mut self.traffic.staged);
+        let mut unfinished = self.traffic.unfinished();
+        unfinished.acknowledgements += self.unfinished.acknowledgements;
+        unfinished.unconfirmed += self.unfinished.unconfirmed;
         let lost = self.traffic.fail(&cause, flushed);
+        // Whoever waits for the first connection is told.
+        if !orderly && ready.is_none() {
+            tracing::warn!(%cause, lost, "the connection is over");
+        }
         self.upper.closed(&cause);
         self.upper.event(Event::Closed {
             cause: (!orderly).then(|| cause.clone()),
             lost,
         });
         if let Some(ready) = ready {
-            let _ = ready.send(Err(cause));
+            let _ = ready.send(Err(cause.clone()));
         }
-        self.shared.done.send_replace(true);
+        self.shared.done.send_replace(Some(Ended {
+            unfinished,
+            cause: (!orderly).then_some(cause),
+        }));
     }
 
     /// Moves bytes until the connection ends.
     async fn serve(&mut self, running: &mut Running) -> End {
         let shared = self.shared.clone();
-        let close_timeout = self.close_timeout;
-        let expired = async {
-            shared.closing.notified().await;
-            sleep(close_timeout).await;
-        };
+        let expired = shared.closing_expired(|closing| closing.until);
         tokio::pin!(expired);
         loop {
             let outcome = tokio::select! {
@@ -260,8 +276,7 @@ impl Supervisor {
                 Outcome::Opened => {}
                 Outcome::Closed => return End::Closed,
                 Outcome::Broken(error) | Outcome::Refused(error) => {
-                    return match self.shared.outbox.is_closed() {
-                        // Whoever is closed does not mind how.
+                    return match self.is_over() {
                         true => End::Closed,
                         false => End::Broken(error),
                     };
@@ -287,25 +302,33 @@ impl Supervisor {
             reply: Some(Reply::new(reply, None)),
             guard: Guard::Connection(self.shared.connection()),
         };
-        let done = async {
-            loop {
-                let outcome = tokio::select! {
-                    biased;
-                    _ = &mut answered => break,
-                    outcome = running.next(&self.shared, &mut self.traffic, &*self.upper) => outcome,
-                };
-                if !matches!(outcome, Outcome::Opened | Outcome::Control(_)) {
-                    break;
+        if self.shared.outbox.post(item).is_ok() {
+            let done = async {
+                loop {
+                    let outcome = tokio::select! {
+                        biased;
+                        _ = &mut answered => break,
+                        outcome = running.next(&self.shared, &mut self.traffic, &*self.upper) => outcome,
+                    };
+                    if !matches!(outcome, Outcome::Opened | Outcome::Control(_)) {
+                        break;
+                    }
                 }
+            };
+            if timeout(LEAVE_TIMEOUT, done).await.is_err() {
+                tracing::debug!(limit = ?LEAVE_TIMEOUT, "the broker did not answer everything before it was left");
             }
-        };
-        if self.shared.outbox.post(item).is_ok() && timeout(LEAVE_TIMEOUT, done).await.is_err() {
-            tracing::debug!(limit = ?LEAVE_TIMEOUT, "the broker did not answer everything before it was left");
         }
-        match self.shared.outbox.is_closed() {
+        match self.is_over() {
             true => End::Closed,
             false => End::Left(why, departure),
         }
+    }
+
+    /// Whoever is closed does not mind how a connection ends, unless something was to get out.
+    fn is_over(&self) -> bool {
+        self.shared.outbox.is_closed()
+            && (!self.shared.is_thorough() || self.traffic.unfinished().is_nothing())
     }
 
     /// The broker says something about the cluster. The reason to leave it, if that follows.
@@ -365,7 +388,7 @@ impl Supervisor {
         loop {
             tokio::select! {
                 biased;
-                () = shared.closing.notified() => return Err(closed()),
+                () = shared.closing_expired(|closing| closing.without_connection()) => return Err(closed()),
                 () = shared.reconnect.notified() => {
                     // Whatever is waited for, it begins anew.
                     if let Some(broken) = &mut broken {
@@ -628,6 +651,16 @@ impl Supervisor {
                     }
                 }
             }
+        }
+    }
+}
+
+/// The runtime went away, or the task has panicked: everybody who waits hears of it all the same.
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        if !self.finished {
+            // How much had left is not known any more, so it may be everything.
+            self.finish(runtime_gone(), u64::MAX, None);
         }
     }
 }

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::guard::{Guard, TransactionGuard};
 use super::outbox::{Item, Reply, weight};
 use super::tracker::Tracker;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Unfinished};
 use crate::wire::{Command, DestinationInfo, EntityId, RemoveInfo, Response, TransactionId, TransactionInfo};
 
 /// Unanswered requests are searched for those nobody waits for any more when there are this many, and then
@@ -41,8 +41,20 @@ struct Pending {
     sequence: u64,
     /// Where the frame begins in the bytes of the connection.
     position: u64,
-    /// How many one-way messages were written before it.
+    /// How many one-way messages and acknowledgements were written before it.
     one_way: u64,
+    acknowledgements: u64,
+    kind: Kind,
+}
+
+/// What a command counts for when it is not out at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Message,
+    Acknowledgement,
+    /// It ends a transaction.
+    Completion,
+    Other,
 }
 
 /// A request that ends a transaction.
@@ -64,6 +76,9 @@ enum Tracked {
 struct OneWay {
     written: u64,
     confirmed: u64,
+    /// The same of acknowledgements.
+    acknowledgements_written: u64,
+    acknowledgements_confirmed: u64,
     /// `trackMessages`: those not confirmed, to be sent again.
     kept: VecDeque<Kept>,
     kept_bytes: usize,
@@ -177,19 +192,22 @@ impl Traffic {
             None => false,
         };
         let Some(reply) = reply else {
-            if !repeated && matches!(command, Command::Message(_)) {
-                self.one_way.written(&command, self.sequence);
+            match command {
+                Command::Message(_) if !repeated => self.one_way.written(&command, self.sequence),
+                Command::MessageAck(_) => self.one_way.acknowledgements_written += 1,
+                _ => {}
             }
             return;
         };
         if self.pending.len() >= self.purge_at {
             // Whoever ran out of time is gone, and its request with it.
-            self.pending.retain(|_, pending| !pending.reply.is_closed());
+            self.pending.retain(|_, pending| pending.reply.matters());
             self.purge_at = PURGE_AT.max(2 * self.pending.len());
         }
         let id = command.command_id();
         let pending = Pending {
             reply,
+            kind: Kind::of(&command),
             entity: repeated.then(|| Tracked::of(&command)).flatten(),
             completion: Completion::of(&command),
             again: (self.tracker.is_some() && !repeated).then_some(command),
@@ -197,6 +215,7 @@ impl Traffic {
             sequence: self.sequence,
             position,
             one_way: self.one_way.written,
+            acknowledgements: self.one_way.acknowledgements_written,
         };
         self.pending.insert(id, pending);
     }
@@ -219,6 +238,7 @@ impl Traffic {
             Some(pending) if command.response_required() => {
                 pending.position = position;
                 pending.one_way = self.one_way.written;
+                pending.acknowledgements = self.one_way.acknowledgements_written;
             }
             _ => {}
         }
@@ -230,6 +250,10 @@ impl Traffic {
             return false;
         };
         self.one_way.confirm(pending.one_way);
+        self.one_way.acknowledgements_confirmed = self
+            .one_way
+            .acknowledgements_confirmed
+            .max(pending.acknowledgements);
         let result = match answer {
             Command::ExceptionResponse(response) => {
                 if let (Some(tracker), Some(tracked)) = (&mut self.tracker, &pending.entity) {
@@ -273,7 +297,7 @@ impl Traffic {
                 pending.reply.send(Ok(response()));
             } else if matches!(pending.guard, Guard::Connection(_)) {
                 pending.reply.send(Err(interrupted()));
-            } else if !pending.reply.is_closed() {
+            } else if pending.reply.matters() {
                 self.pending.insert(id, pending);
             }
         }
@@ -296,6 +320,7 @@ impl Traffic {
         let kept = one_way.kept.len() as u64;
         let lost = one_way.written - one_way.confirmed - kept;
         one_way.confirmed = one_way.written - kept;
+        one_way.acknowledgements_confirmed = one_way.acknowledgements_written;
         lost
     }
 
@@ -339,9 +364,38 @@ impl Traffic {
         }
     }
 
-    /// Somebody waits for an answer.
-    pub(crate) fn is_awaited(&self) -> bool {
-        self.pending.values().any(|pending| !pending.reply.is_closed())
+    /// An answer is missing that somebody waits for; if `all`, any answer.
+    pub(crate) fn is_awaited(&self, all: bool) -> bool {
+        self.pending
+            .values()
+            .any(|pending| all || !pending.reply.is_closed())
+    }
+
+    /// What is not out.
+    pub(crate) fn unfinished(&self) -> Unfinished {
+        let one_way = &self.one_way;
+        let mut unfinished = Unfinished {
+            unconfirmed: one_way.written - one_way.confirmed,
+            acknowledgements: one_way.acknowledgements_written - one_way.acknowledgements_confirmed,
+            ..Unfinished::default()
+        };
+        for pending in self.pending.values() {
+            match pending.kind {
+                Kind::Message => unfinished.unanswered += 1,
+                Kind::Acknowledgement => unfinished.acknowledgements += 1,
+                Kind::Completion => unfinished.transactions += 1,
+                Kind::Other => {}
+            }
+        }
+        for item in &self.staged {
+            match Kind::of(&item.command) {
+                Kind::Message => unfinished.unsent += 1,
+                Kind::Acknowledgement => unfinished.acknowledgements += 1,
+                Kind::Completion => unfinished.transactions += 1,
+                Kind::Other => {}
+            }
+        }
+        unfinished
     }
 
     /// The tracker, if a break is not the end.
@@ -384,6 +438,17 @@ pub(crate) struct Restore {
     pub(crate) state: Vec<Command>,
     /// What was not answered, in the old order and under the old ids.
     pub(crate) again: Vec<Command>,
+}
+
+impl Kind {
+    fn of(command: &Command) -> Self {
+        match command {
+            Command::Message(_) => Self::Message,
+            Command::MessageAck(_) => Self::Acknowledgement,
+            _ if Completion::of(command).is_some() => Self::Completion,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl Completion {

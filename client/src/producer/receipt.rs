@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use crate::connection::no_answer;
+use crate::deadline::sleep;
 use crate::error::Result;
 use crate::link;
 use crate::wire::MessageId;
@@ -44,9 +45,10 @@ impl Future for Receipt {
         }
         if let Some(limit) = this.limit {
             // Most answers are there when they are asked for, and need no timer.
-            let deadline = this
-                .deadline
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+            let deadline = match &mut this.deadline {
+                Some(deadline) => deadline,
+                none => none.insert(sleep(limit)?),
+            };
             std::task::ready!(deadline.as_mut().poll(cx));
             return Poll::Ready(Err(no_answer(limit)));
         }
