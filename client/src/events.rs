@@ -239,6 +239,14 @@ impl Publisher {
         self.state.subscribe()
     }
 
+    /// The URI of the broker, if there is a connection.
+    pub(crate) fn broker(&self) -> Option<String> {
+        match &self.audience.lock().present {
+            Some(Event::Connected { broker } | Event::Resumed { broker, .. }) => Some(broker.clone()),
+            _ => None,
+        }
+    }
+
     pub(crate) fn subscribe(&self) -> Events {
         let mut audience = self.audience.lock();
         let mailbox = Arc::new(Mailbox::default());

@@ -44,6 +44,18 @@
 //! * **Options** stand in the URI with ActiveMQ's names. One that does not exist is an error, and so is one that this
 //!   library does not heed yet.
 //!
+//! # What it tells
+//!
+//! * [`Connection::events`] and [`Connection::state`]: what happens to the connection, its producers and its consumers;
+//!   [`Connection::stats`]: how much of everything.
+//! * The log, through `tracing`, warns once of each turn for the worse and never of each message or attempt: connection
+//!   interrupted and resumed, given up, sends blocked, slow consumer, not restored, messages on a connection that was never
+//!   started, errors that the broker reports (every 10 seconds at most), no broker found (as `warnAfterReconnectAttempts`
+//!   says).
+//! * Spans: `create_connection` and `commit` at level debug; `send`, `send_pipelined` and `receive` at level trace, with the
+//!   fields `destination`, `producer` or `consumer` (an id that begins with the connection's), `broker` and `message_id`.
+//!   They cost next to nothing while nobody listens at that level.
+//!
 //! # Features
 //!
 //! * `tls` (default): `ssl:` URIs, through rustls.

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
+use tokio::time::Instant;
 
 use super::advisories::{Advisories, IMPLICIT_SESSION};
 use super::metadata::ConnectionMetadata;
@@ -24,6 +26,9 @@ use crate::wire::{
 
 /// Consumers and producers by the numbers of their session and their own: the rest of their ids is the same for all.
 pub(super) type Key = (i64, i64);
+
+/// The log warns of errors that the broker reports no more often than this; events and counters tell of each.
+const WARN_OF_ERRORS_EVERY: Duration = Duration::from_secs(10);
 
 /// The order of locks: one of these, then a consumer's own, then its session's transactions, the audit or the
 /// outbox.
@@ -44,6 +49,8 @@ pub(crate) struct Hub {
     metadata: Mutex<ConnectionMetadata>,
     /// The largest frame the broker takes, in bytes.
     max_frame_size: AtomicU64,
+    /// When the last error of the broker was worth a warning.
+    warned_of_errors: Mutex<Option<Instant>>,
 }
 
 impl Hub {
@@ -61,6 +68,7 @@ impl Hub {
             alarm: Arc::new(Alarm::new()),
             metadata: Mutex::default(),
             max_frame_size: AtomicU64::new(u64::MAX),
+            warned_of_errors: Mutex::default(),
         }
     }
 
@@ -220,7 +228,16 @@ impl Upper for Hub {
 
     fn broker_error(&self, error: Error) {
         self.counters.broker_errors.add(1);
-        tracing::warn!(%error, "the broker reports an error");
+        // One for each message that was sent without waiting would say no more.
+        let now = Instant::now();
+        let mut warned = self.warned_of_errors.lock();
+        if warned.is_none_or(|at| now.duration_since(at) >= WARN_OF_ERRORS_EVERY) {
+            *warned = Some(now);
+            tracing::warn!(%error, "the broker reports an error");
+        } else {
+            tracing::debug!(%error, "the broker reports another error");
+        }
+        drop(warned);
         self.publisher.publish(Event::BrokerError(error));
     }
 
@@ -251,7 +268,8 @@ impl Upper for Hub {
         // First the consumers: from then on nothing of the old connection is delivered, and every transaction that
         // something was delivered in says so.
         for consumer in self.all_consumers() {
-            consumer.interrupted(connection);
+            let dropped = consumer.interrupted(connection);
+            self.counters.dropped.add(dropped as u64);
         }
         self.audit.interrupted();
         for transactions in self.transactions.lock().values() {
@@ -315,7 +333,7 @@ impl Upper for Hub {
     }
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
+fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -36,6 +36,12 @@ counters! {
     dispatched,
     /// Messages that were delivered to the application.
     delivered,
+    /// Of those, messages that had been delivered before, to this consumer or another.
+    redelivered,
+    /// Messages that were acknowledged, suppressed duplicates included; those of a transaction when its commit is sent.
+    acknowledged,
+    /// Messages that had come and were not delivered when the connection broke: the broker sends them again.
+    dropped,
     /// Messages that were not delivered because they had expired.
     expired,
     /// Messages that were not delivered again because they had been acknowledged before the connection broke.

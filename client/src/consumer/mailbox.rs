@@ -181,13 +181,16 @@ impl Mailbox {
         self.state.lock().inbox.set_prefetch(prefetch);
     }
 
-    pub(crate) fn interrupted(&self, connection: u64) {
+    /// The connection broke. Says how many messages were not delivered and will come again.
+    pub(crate) fn interrupted(&self, connection: u64) -> usize {
         let mut state = self.state.lock();
+        let dropped = state.inbox.waiting();
         state.connection = connection;
         state.pulling = false;
         state.inbox.interrupted();
         drop(state);
         self.changed.notify_waiters();
+        dropped
     }
 
     /// There will be nothing more.
@@ -235,6 +238,9 @@ impl Mailbox {
                     transaction.consume();
                 }
                 out.counters.delivered.add(1);
+                out.counters
+                    .redelivered
+                    .add((message.redelivery_counter > 0).into());
                 let connection = state.connection;
                 Found::Message(Taken {
                     message,
@@ -277,6 +283,10 @@ impl Mailbox {
         let mut receipts = Vec::new();
         let mut result = Ok(());
         for ack in acks.drain(..) {
+            if matches!(ack.ack_type, MessageAck::STANDARD | MessageAck::INDIVIDUAL) {
+                let count = u64::try_from(ack.message_count).unwrap_or(0);
+                out.counters.acknowledged.add(count);
+            }
             // What says nothing about being consumed is never waited for.
             let lazy = ack.ack_type == MessageAck::DELIVERED || ack.ack_type == MessageAck::REDELIVERED;
             let guard = match (&ack.transaction_id, transaction) {

@@ -207,9 +207,27 @@ impl ConsumerInner {
         self.session.out()
     }
 
+    #[tracing::instrument(
+        name = "receive",
+        level = "trace",
+        skip_all,
+        fields(
+            destination = %self.mailbox.destination(),
+            consumer = %self.mailbox.id(),
+            broker = self.session.connection.hub.publisher.broker(),
+            message_id
+        )
+    )]
     async fn next(&self, patience: Patience) -> Result<Option<Message>> {
         match self.take(patience, false).await? {
-            Some(taken) => self.deliver(taken).await.map(Some),
+            Some(taken) => {
+                if let Some(id) = &taken.message.message_id
+                    && tracing::enabled!(tracing::Level::TRACE)
+                {
+                    tracing::Span::current().record("message_id", tracing::field::display(id));
+                }
+                self.deliver(taken).await.map(Some)
+            }
             None => Ok(None),
         }
     }

@@ -311,6 +311,12 @@ impl Producer {
         }
     }
 
+    #[tracing::instrument(
+        name = "send",
+        level = "trace",
+        skip_all,
+        fields(%destination, producer = %self.id, broker = self.session.connection.hub.publisher.broker(), message_id)
+    )]
     async fn send_message(
         &self,
         destination: &Destination,
@@ -350,6 +356,12 @@ impl Producer {
         within(limit, self.flow.held(work)).await
     }
 
+    #[tracing::instrument(
+        name = "send_pipelined",
+        level = "trace",
+        skip_all,
+        fields(%destination, producer = %self.id, broker = self.session.connection.hub.publisher.broker(), message_id)
+    )]
     async fn pipeline(
         &self,
         destination: &Destination,
@@ -471,6 +483,9 @@ impl Producer {
             producer_sequence_id: sequence,
             ..MessageId::default()
         };
+        if tracing::enabled!(tracing::Level::TRACE) {
+            tracing::Span::current().record("message_id", tracing::field::display(&id));
+        }
         Ok((id, receipt))
     }
 }

@@ -293,7 +293,11 @@ impl Session {
     /// # Cancel safety
     ///
     /// Not cancel safe: if the future is dropped the outcome is not known.
-    #[tracing::instrument(level = "debug", skip_all, fields(session = %self.inner.id))]
+    #[tracing::instrument(
+        level = "debug",
+        skip_all,
+        fields(session = %self.inner.id, broker = self.inner.connection.hub.publisher.broker())
+    )]
     pub async fn commit(&self) -> Result<()> {
         self.inner.check_transacted()?;
         self.inner.complete(TransactionInfo::COMMIT_ONE_PHASE).await

@@ -4,6 +4,7 @@ mod closing;
 mod connecting;
 mod delivery;
 mod in_flight;
+mod log;
 mod progress;
 mod restoring;
 mod transactions;
