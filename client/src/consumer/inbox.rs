@@ -26,6 +26,8 @@ pub(crate) struct Delivery {
     destination: Option<Destination>,
     /// The broker knows that it was delivered.
     reported: bool,
+    /// It was delivered before and given back.
+    returned: bool,
 }
 
 impl Delivery {
@@ -38,6 +40,7 @@ impl Delivery {
             message,
             destination: dispatch.destination,
             reported: false,
+            returned: false,
         })
     }
 
@@ -224,9 +227,14 @@ impl Inbox {
         self.prefetch = usize::try_from(prefetch).unwrap_or(0);
     }
 
-    /// The broker's number of the last message delivered.
+    /// The broker's number of the last message delivered. What was dispatched before it, and is not acknowledged, the
+    /// broker flags as redelivered: so one that was given back, or was not acknowledged, goes before a later delivery
+    /// that was.
     pub(crate) fn last_delivered(&self) -> i64 {
-        self.last_delivered
+        let returned = self.ready.iter().rfind(|delivery| delivery.returned);
+        returned
+            .or(self.delivered.back())
+            .map_or(self.last_delivered, Delivery::sequence)
     }
 
     /// When a redelivery that holds up the consumer is due, if it is not yet.
@@ -491,6 +499,7 @@ impl Inbox {
                 self.noted.poisoned += 1;
             } else {
                 known |= before > 0;
+                delivery.returned = true;
                 again.push(delivery);
             }
         }

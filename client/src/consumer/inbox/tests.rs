@@ -118,6 +118,20 @@ fn once(numbers: std::ops::RangeInclusive<i64>) -> Vec<(i64, i32)> {
 }
 
 #[test]
+fn what_was_delivered_and_not_acknowledged_is_not_hidden_by_what_was() {
+    let mut f = fixture(rules(AcknowledgeMode::Individual));
+    f.arrive(1..=4);
+    f.deliver(3);
+    let last = f.inbox.delivered.back().unwrap().id().unwrap().clone();
+    assert!(f.inbox.acknowledge_one(&last, &mut f.acks));
+    assert_eq!(f.inbox.last_delivered(), 102);
+    f.inbox.recover(Instant::now(), 0.0, &mut f.acks);
+    f.inbox.paused_until = None;
+    f.deliver(1);
+    assert_eq!(f.inbox.last_delivered(), 102);
+}
+
+#[test]
 fn auto_acknowledges_each_message() {
     let mut f = fixture(rules(AcknowledgeMode::Auto));
     f.arrive(1..=2);
