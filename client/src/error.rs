@@ -286,7 +286,7 @@ impl Error {
     }
 
     /// The connection broke between the delivery of a message and its acknowledgement: the broker delivers it
-    /// again.
+    /// again. (With `jms.sendAcksAsync=false` it may be that only the answer was lost: then it does not.)
     pub fn is_interrupted(&self) -> bool {
         self.kind == ErrorKind::Interrupted
     }

@@ -17,6 +17,8 @@ impl Message {
     /// Acknowledges this message, and in `CLIENT_ACKNOWLEDGE` mode all that its session delivered before it
     /// (`Message.acknowledge`).
     ///
+    /// What was delivered before the connection broke is not meant: the broker delivers it again.
+    ///
     /// Does nothing, successfully, for a message that was not received or whose session acknowledges by
     /// itself or is transacted.
     ///
