@@ -233,7 +233,7 @@ impl Inbox {
     pub(crate) fn last_delivered(&self) -> i64 {
         let returned = self.ready.iter().rfind(|delivery| delivery.returned);
         returned
-            .or(self.delivered.back())
+            .or_else(|| self.delivered.back())
             .map_or(self.last_delivered, Delivery::sequence)
     }
 
