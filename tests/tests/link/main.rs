@@ -2,11 +2,13 @@
 
 mod closing;
 mod connecting;
+mod credentials;
 mod delivery;
 mod in_flight;
 mod log;
 mod progress;
 mod restoring;
+mod switching;
 mod transactions;
 
 use futures::StreamExt;
