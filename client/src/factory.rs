@@ -312,3 +312,81 @@ fn unsupported_option(options: &ConnectionOptions) -> Option<&'static str> {
 fn unsupported(what: &str) -> Error {
     Error::new(ErrorKind::Unsupported, what)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_uri_is_said_at_once_and_with_its_place() {
+        let mut wrong = Vec::new();
+        for (uri, at, what) in [
+            ("", 0, "empty"),
+            ("nonsense", 0, "no scheme"),
+            ("tcp://h:1?bogus=1", 10, "option bogus"),
+            ("tcp://h:99999", 8, "port number"),
+            ("tcp://h:0", 0, "port 0"),
+            ("failover:()", 0, "no URI in the list"),
+            ("failover:(tcp://a:1,,tcp://b:1)", 20, "empty"),
+            ("failover:(tcp://a:1", 9, "no )"),
+            ("failover:((tcp://a:1))", 10, "no scheme"),
+            ("failover:(failover:(tcp://a:1))", 10, "is a list"),
+            ("failover:(tcp://a:1,tcp://b:99999)", 28, "port number"),
+            ("failover:(tcp://a:1)?bogus=1", 21, "option bogus"),
+            ("failover:(tcp://a:1?bogus=1)", 20, "option bogus"),
+            ("failover:(tcp://a:1?randomize=false)", 20, "randomize"),
+            ("failover:(tcp://a:1)?nested.bogus=1", 21, "nested.bogus"),
+            (
+                "failover:(tcp://a:1)?maxReconnectAttempts=many",
+                21,
+                "maxReconnectAttempts",
+            ),
+            ("failover:(tcp://a:1)?jms.bogus=1", 21, "jms.bogus"),
+            ("masterslave:(tcp://a:1)", 0, "at least two"),
+            ("static:()", 0, "at least 1"),
+            ("static:(tcp://a:1?bogus=1)", 18, "option bogus"),
+            ("discovery:(tcp://a:1)", 11, "not a discovery agent"),
+            ("discovery:(static:(tcp://a:1))?bogus=1", 31, "option bogus"),
+        ] {
+            let error = ConnectionFactory::new(uri).unwrap_err();
+            let text = error.to_string();
+            if !error.is_uri() || !text.contains(what) || !text.contains(&format!("(byte {at} of")) {
+                wrong.push(format!("{uri}: {text}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn an_option_that_is_not_supported_is_refused_at_once_unless_it_is_set_later() {
+        let error =
+            ConnectionFactory::new("failover:(tcp://a:1)?jms.xaAckMode=1&jms.sendTimeout=5").unwrap_err();
+        assert!(error.is_unsupported(), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("jms.xaAckMode") && text.contains("(byte 21 of"),
+            "{text}"
+        );
+        // Its default is fine.
+        ConnectionFactory::new("tcp://a:1?jms.xaAckMode=-1").unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_option_that_is_not_supported_and_set_later_is_refused_at_the_connect() {
+        let mut factory = ConnectionFactory::new("tcp://a:1").unwrap();
+        factory.options_mut().xa_ack_mode = Some(1);
+        let error = factory.create_connection().await.unwrap_err();
+        assert!(
+            error.is_unsupported() && error.to_string().contains("xaAckMode"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let factory = ConnectionFactory::new("tcp://a:1?jms.password=secret").unwrap();
+        let factory = factory.credentials("me", "hidden");
+        let shown = format!("{factory:?}");
+        assert!(!shown.contains("secret") && !shown.contains("hidden"), "{shown}");
+    }
+}

@@ -19,6 +19,7 @@ mod status;
 mod supervisor;
 mod tracker;
 mod traffic;
+mod updates;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

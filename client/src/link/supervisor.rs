@@ -18,6 +18,7 @@ use super::spares::{Spare, Spares};
 use super::status::EndpointSource;
 use super::tracker::Tracker;
 use super::traffic::{Restore, Traffic};
+use super::updates::Updates;
 use super::{Ended, Shared, Upper, farewell};
 use crate::credentials::Provider;
 use crate::environment::{random, with_rng};
@@ -67,6 +68,7 @@ pub(super) struct Supervisor {
     upper: Arc<dyn Upper>,
     traffic: Traffic,
     spares: Option<Spares>,
+    updates: Option<Updates>,
     /// What breaks have made of what was to be finished.
     unfinished: Unfinished,
     finished: bool,
@@ -111,7 +113,9 @@ impl Supervisor {
             .filter(|options| options.track_messages)
             .map_or(0, |options| options.max_cache_size as usize);
         let spares = reconnects.and_then(|options| Spares::new(options, config.tls.clone()));
+        let updates = config.failover.as_ref().and_then(Updates::new);
         Self {
+            updates,
             discovered: config.discovered,
             backoff,
             failover: config.failover,
@@ -270,6 +274,13 @@ impl Supervisor {
                 () = spare_connections(&mut self.spares, &shared) => {
                     let why = moved("a preferred broker can be reached again".into());
                     return self.leave(running, why, Departure::Preferred).await;
+                }
+                list = updated(&mut self.updates, self.failover.as_ref()) => {
+                    let rebalance = self.failover.as_ref().is_some_and(|o| o.rebalance_update_uris);
+                    match self.learnt(EndpointSource::UpdateUrl, list, rebalance) {
+                        Some(why) => return self.leave(running, why, Departure::Sent).await,
+                        None => continue,
+                    }
                 }
             };
             match outcome {
@@ -502,6 +513,11 @@ impl Supervisor {
         let mut last = Error::new(ErrorKind::Io, "there is no address to connect to");
         let mut denied = None;
         let mut only_denied = true;
+        if let (Some(updates), Some(options)) = (&mut self.updates, &self.failover)
+            && let Some(list) = updates.read(options).await
+        {
+            self.learnt(EndpointSource::UpdateUrl, list, false);
+        }
         let pass = loop {
             self.discover();
             let pass = with_rng(|rng| self.shared.endpoints.lock().pass(rng));
@@ -702,6 +718,13 @@ impl From<Failure> for Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Broken(error)
+    }
+}
+
+async fn updated(updates: &mut Option<Updates>, options: Option<&FailoverOptions>) -> Vec<Endpoint> {
+    match (updates, options) {
+        (Some(updates), Some(options)) => updates.next(options).await,
+        _ => std::future::pending().await,
     }
 }
 

@@ -1,7 +1,10 @@
 //! `failover:` and `masterslave:`.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use url::Url;
 
 use super::endpoint::Endpoint;
 use super::grammar::{Body, Uri};
@@ -13,10 +16,20 @@ use crate::error::Result;
 #[non_exhaustive]
 pub struct FailoverUri {
     /// The brokers, as listed. There is at least one, unless
-    /// [`update_uris_file`](FailoverOptions::update_uris_file) is given.
+    /// [`update_uris_url`](FailoverOptions::update_uris_url) is given.
     pub endpoints: Vec<Endpoint>,
     /// Which of them, and when.
     pub options: FailoverOptions,
+}
+
+/// Where a list of URIs is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UpdateUrl {
+    /// In a file.
+    File(PathBuf),
+    /// At an `http:` or `https:` URL.
+    Http(String),
 }
 
 /// Which broker is tried next, when, and what is kept for it.
@@ -82,10 +95,15 @@ pub struct FailoverOptions {
     pub reconnect_supported: bool,
     /// The client learns the other brokers' addresses from the broker (`updateURIsSupported`). Default true.
     pub update_uris_supported: bool,
-    /// A file with a comma separated list of further URIs, read before each pass (`updateURIsURL`). A `file:`
-    /// URL or a path; there is no client for other URLs here. Default none.
-    pub update_uris_file: Option<PathBuf>,
-    /// A change of that file may move a live connection (`rebalanceUpdateURIs`). Default true.
+    /// A list of further URIs, separated by commas or line ends, which is read before each pass (`updateURIsURL`): a
+    /// path, a `file:` URL or, with the feature `http`, an `http:` or `https:` URL. One that cannot be read within 3
+    /// seconds, has more than 64 KiB or holds a wrong URI changes nothing. Default none.
+    pub update_uris_url: Option<UpdateUrl>,
+    /// How often that list is read while there is a connection (`updateURIsInterval`). Default 30 seconds; none is
+    /// `infinite`. Not in ActiveMQ.
+    pub update_uris_interval: Option<Duration>,
+    /// A change of that list moves a live connection, unless it is to the first of the addresses or to a preferred one
+    /// (`rebalanceUpdateURIs`). Default true.
     pub rebalance_update_uris: bool,
     pub(crate) nested: Query,
 }
@@ -116,7 +134,8 @@ impl Default for FailoverOptions {
             track_transaction_producers: true,
             reconnect_supported: true,
             update_uris_supported: true,
-            update_uris_file: None,
+            update_uris_url: None,
+            update_uris_interval: Some(Duration::from_secs(30)),
             rebalance_update_uris: true,
             nested: Query::default(),
         }
@@ -137,7 +156,7 @@ impl FailoverUri {
         if ordered && endpoints.len() < 2 {
             return Err(uri.error("masterslave: needs at least two URIs"));
         }
-        if endpoints.is_empty() && options.update_uris_file.is_none() {
+        if endpoints.is_empty() && options.update_uris_url.is_none() {
             return Err(uri.error("there is no URI in the list"));
         }
         let scheme = format!("{}:", uri.scheme);
@@ -195,9 +214,10 @@ impl FailoverOptions {
         query.read("trackTransactionProducers", &mut self.track_transaction_producers)?;
         query.read("reconnectSupported", &mut self.reconnect_supported)?;
         query.read("updateURIsSupported", &mut self.update_uris_supported)?;
-        query.read_with("updateURIsURL", &mut self.update_uris_file, |text| {
-            file(text).map(Some)
+        query.read_with("updateURIsURL", &mut self.update_uris_url, |text| {
+            UpdateUrl::parse(text).map(Some)
         })?;
+        query.read_with("updateURIsInterval", &mut self.update_uris_interval, named_limit)?;
         query.read("rebalanceUpdateURIs", &mut self.rebalance_update_uris)?;
         if let Some(option) = query.take("priorityURIs") {
             let list = option.parse_as::<String>()?;
@@ -271,23 +291,46 @@ fn named_limit(text: &str) -> Result<Option<Duration>, String> {
     }
 }
 
-/// The file that a path or a `file:` URL names.
-fn file(text: &str) -> Result<PathBuf, String> {
-    let path = match text.strip_prefix("file:") {
-        // An empty host, or this one, and the path.
-        Some(rest) => match rest.strip_prefix("//") {
-            Some(rest) => rest.strip_prefix("localhost").unwrap_or(rest),
-            None => rest,
-        },
-        None if text.contains("://") => {
-            return Err("is not a file, and there is no client for other URLs here".into());
+impl UpdateUrl {
+    fn parse(text: &str) -> Result<Self, String> {
+        let path = match text.strip_prefix("file:") {
+            // An empty host, or this one, and the path.
+            Some(rest) => match rest.strip_prefix("//") {
+                Some(rest) => rest.strip_prefix("localhost").unwrap_or(rest),
+                None => rest,
+            },
+            None if text.contains("://") => return http(text).map(Self::Http),
+            None => text,
+        };
+        match path {
+            "" => Err("names no file".into()),
+            path => Ok(Self::File(path.into())),
         }
-        None => text,
-    };
-    match path {
-        "" => Err("names no file".into()),
-        path => Ok(path.into()),
     }
+}
+
+impl fmt::Display for UpdateUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Http(url) => f.write_str(url),
+        }
+    }
+}
+
+fn http(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    match url.scheme() {
+        "http" | "https" if cfg!(feature = "http") => {}
+        "http" | "https" => {
+            return Err("needs the feature http, which is off in this build of the library".into());
+        }
+        _ => return Err("is neither a file nor an http: or https: URL".into()),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("has a user name or password, which would be shown in logs".into());
+    }
+    Ok(url.into())
 }
 
 const OF_CHILDREN: &str = "options of the connections in the list have the prefix nested.";

@@ -21,7 +21,7 @@ pub use discovery::{Agent, AgentRetry, DiscoveryUri, FanoutOptions, FanoutUri, M
 #[cfg(feature = "tls")]
 pub(crate) use endpoint::cipher_suite_name;
 pub use endpoint::{Endpoint, EndpointTls, LocalBind, Scheme, SocketOptions, TlsVersion, read_wire_format};
-pub use failover::{FailoverOptions, FailoverUri};
+pub use failover::{FailoverOptions, FailoverUri, UpdateUrl};
 pub use grammar::{Authority, Body, Uri};
 pub use query::{OptionValue, Query, QueryOption, Refused};
 pub(crate) use query::{limit, multiplier, unless_negative, unless_zero};

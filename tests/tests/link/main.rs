@@ -10,6 +10,7 @@ mod progress;
 mod restoring;
 mod switching;
 mod transactions;
+mod updates;
 
 use futures::StreamExt;
 use openwire_client::wire::{

@@ -23,7 +23,7 @@ fn failover_options_are_read() {
          &backupPoolSize=2&priorityBackup=true&priorityURIs=tcp://a:1,tcp://b:2&trackMessages=true\
          &maxCacheSize=6&trackTransactionProducers=false&reconnectSupported=false\
          &updateURIsSupported=false&updateURIsURL=file:///etc/brokers&rebalanceUpdateURIs=false\
-         &jitter=false&stablePeriod=7&connectTimeout=infinite",
+         &updateURIsInterval=infinite&restoreTimeout=8&jitter=false&stablePeriod=7&connectTimeout=infinite",
     )
     .options;
     assert_eq!(
@@ -40,6 +40,7 @@ fn failover_options_are_read() {
             jitter: false,
             stable_period: ms(7),
             connect_timeout: None,
+            restore_timeout: Some(ms(8)),
             max_reconnect_attempts: Some(4),
             startup_max_reconnect_attempts: Some(5),
             warn_after_reconnect_attempts: None,
@@ -54,7 +55,8 @@ fn failover_options_are_read() {
             track_transaction_producers: false,
             reconnect_supported: false,
             update_uris_supported: false,
-            update_uris_file: Some("/etc/brokers".into()),
+            update_uris_url: Some(UpdateUrl::File("/etc/brokers".into())),
+            update_uris_interval: None,
             rebalance_update_uris: false,
             ..FailoverOptions::default()
         }
@@ -100,7 +102,19 @@ fn wrong_options_of_failover_are_refused_at_once() {
             "nested.",
         ),
         ("failover:(tcp://h:1)?nestedExtraQueryOptions=a", 21, "nested."),
-        ("failover:(tcp://h:1)?updateURIsURL=http://h/x", 21, "not a file"),
+        (
+            "failover:(tcp://h:1)?updateURIsURL=ftp://h/x",
+            21,
+            "neither a file",
+        ),
+        (
+            "failover:(tcp://h:1)?updateURIsURL=https://user:word@h/x",
+            21,
+            "password",
+        ),
+        ("failover:(tcp://h:1)?updateURIsURL=file:", 21, "names no file"),
+        ("failover:(tcp://h:1)?updateURIsInterval=0", 21, "write infinite"),
+        ("failover:(tcp://h:1)?restoreTimeout=0", 21, "write infinite"),
         ("failover:(tcp://h:1)?priorityURIs=nonsense", 21, "no scheme"),
         ("failover:(tcp://h:1)?z", 21, "option z is not"),
         ("failover:(tcp://h:1?bogus=1)", 20, "option bogus is not"),
@@ -134,6 +148,23 @@ fn wrong_options_of_failover_are_refused_at_once() {
             .endpoints
             .is_empty()
     );
+}
+
+#[test]
+#[cfg(feature = "http")]
+fn a_list_of_uris_may_be_on_the_web() {
+    let options = failover("failover:()?updateURIsURL=https://config.example/brokers%3Fsite=1").options;
+    assert_eq!(
+        options.update_uris_url,
+        Some(UpdateUrl::Http("https://config.example/brokers?site=1".into()))
+    );
+}
+
+#[test]
+#[cfg(not(feature = "http"))]
+fn a_list_on_the_web_needs_the_feature() {
+    let text = "failover:()?updateURIsURL=https://config.example/brokers";
+    refused_at(text, 12, "the feature http");
 }
 
 #[test]

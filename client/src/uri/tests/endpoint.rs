@@ -245,3 +245,30 @@ fn tls_options_are_read() {
     assert!(!single("ssl://h?socket.verifyHostName=false").tls.verify_host_name);
     refused_at("ssl://h?socket.enabledProtocols=SSLv3", 8, "SSLv3");
 }
+
+#[test]
+fn every_step_of_a_connect_has_an_end_unless_it_is_named_infinite() {
+    let endpoint = single("tcp://h:1");
+    assert_eq!(endpoint.socket.connection_timeout, Some(ms(30_000)));
+    assert_eq!(endpoint.negotiation_timeout, Some(ms(10_000)));
+    for (text, expected) in [
+        ("wireFormat.maxInactivityDurationInitalDelay=0", Some(ms(15_000))),
+        ("wireFormat.maxInactivityDurationInitalDelay=5", Some(ms(5))),
+        (
+            "negotiationTimeout=7&wireFormat.maxInactivityDurationInitalDelay=5",
+            Some(ms(7)),
+        ),
+        ("negotiationTimeout=infinite", None),
+        ("negotiationTimeout=0", None),
+    ] {
+        assert_eq!(
+            single(&format!("tcp://h:1?{text}")).negotiation_timeout,
+            expected,
+            "{text}"
+        );
+    }
+    for none in ["0", "infinite"] {
+        let endpoint = single(&format!("tcp://h:1?connectionTimeout={none}"));
+        assert_eq!(endpoint.socket.connection_timeout, None);
+    }
+}
