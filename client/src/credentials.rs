@@ -36,16 +36,15 @@ impl Credentials {
 /// ```
 /// use openwire_client::{Credentials, CredentialsProvider, Endpoint};
 ///
-/// struct FromFile;
+/// struct FromEnvironment;
 ///
 /// #[async_trait::async_trait]
-/// impl CredentialsProvider for FromFile {
+/// impl CredentialsProvider for FromEnvironment {
 ///     async fn credentials(
 ///         &self,
 ///         _broker: &Endpoint,
 ///     ) -> Result<Credentials, Box<dyn std::error::Error + Send + Sync>> {
-///         let password = tokio::fs::read_to_string("/run/secrets/broker").await?;
-///         Ok(Credentials::new("shop", password.trim_end()))
+///         Ok(Credentials::new("shop", std::env::var("BROKER_PASSWORD")?))
 ///     }
 /// }
 /// ```

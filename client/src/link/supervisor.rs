@@ -88,6 +88,17 @@ enum End {
     Left(Error, Departure),
 }
 
+/// What happens while there is a connection.
+enum Served {
+    Outcome(Outcome),
+    /// There is another list of brokers.
+    Updated(Vec<Endpoint>),
+    /// A preferred broker is back.
+    Preferred,
+    /// The user wants another connection.
+    Asked,
+}
+
 /// Why a connection that works is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Departure {
@@ -263,40 +274,41 @@ impl Supervisor {
         let expired = shared.closing_expired(|closing| closing.until);
         tokio::pin!(expired);
         loop {
-            let outcome = tokio::select! {
+            let event = tokio::select! {
                 biased;
-                outcome = running.next(&self.shared, &mut self.traffic, &*self.upper) => outcome,
+                outcome = running.next(&self.shared, &mut self.traffic, &*self.upper) => Served::Outcome(outcome),
                 () = &mut expired => return End::Closed,
-                () = shared.reconnect.notified() => {
-                    let why = moved("a new connection was asked for".into());
-                    return self.leave(running, why, Departure::Asked).await;
-                }
-                () = spare_connections(&mut self.spares, &shared) => {
-                    let why = moved("a preferred broker can be reached again".into());
-                    return self.leave(running, why, Departure::Preferred).await;
-                }
-                list = updated(&mut self.updates, self.failover.as_ref()) => {
-                    let rebalance = self.failover.as_ref().is_some_and(|o| o.rebalance_update_uris);
-                    match self.learnt(EndpointSource::UpdateUrl, list, rebalance) {
-                        Some(why) => return self.leave(running, why, Departure::Sent).await,
-                        None => continue,
-                    }
-                }
+                () = shared.reconnect.notified() => Served::Asked,
+                () = spare_connections(&mut self.spares, &shared) => Served::Preferred,
+                list = updated(&mut self.updates, self.failover.as_ref()) => Served::Updated(list),
             };
-            match outcome {
-                Outcome::Opened => {}
-                Outcome::Closed => return End::Closed,
-                Outcome::Broken(error) | Outcome::Refused(error) => {
+            let reason = match event {
+                Served::Outcome(Outcome::Opened) => None,
+                Served::Outcome(Outcome::Closed) => return End::Closed,
+                Served::Outcome(Outcome::Broken(error) | Outcome::Refused(error)) => {
                     return match self.is_over() {
                         true => End::Closed,
                         false => End::Broken(error),
                     };
                 }
-                Outcome::Control(control) => {
-                    if let Some(reason) = self.control(&control) {
-                        return self.leave(running, reason, Departure::Sent).await;
-                    }
+                Served::Outcome(Outcome::Control(control)) => self.control(&control),
+                Served::Updated(list) => {
+                    let rebalance = self.failover.as_ref().is_some_and(|o| o.rebalance_update_uris);
+                    self.learnt(EndpointSource::UpdateUrl, list, rebalance)
                 }
+                Served::Preferred => Some((
+                    moved("a preferred broker can be reached again".into()),
+                    Departure::Preferred,
+                )),
+                Served::Asked => Some((moved("a new connection was asked for".into()), Departure::Asked)),
+            };
+            match reason {
+                // Whoever is about to close, or could not come back, stays where it is.
+                Some(_) if self.shared.outbox.is_closed() || !self.backoff.reconnects() => {
+                    self.spares = None;
+                }
+                Some((why, departure)) => return self.leave(running, why, departure).await,
+                None => {}
             }
         }
     }
@@ -304,9 +316,6 @@ impl Supervisor {
     /// Ends a connection that works: what was written is answered first, and the broker hears that the client goes. What
     /// comes to be sent meanwhile waits for the next connection.
     async fn leave(&mut self, running: &mut Running, why: Error, departure: Departure) -> End {
-        if !self.backoff.reconnects() {
-            return End::Broken(why);
-        }
         let (reply, mut answered) = oneshot::channel();
         let item = Item {
             command: farewell(&self.connection_id, RemoveInfo::UNKNOWN_DELIVERED).into(),
@@ -343,7 +352,7 @@ impl Supervisor {
     }
 
     /// The broker says something about the cluster. The reason to leave it, if that follows.
-    fn control(&mut self, control: &ConnectionControl) -> Option<Error> {
+    fn control(&mut self, control: &ConnectionControl) -> Option<(Error, Departure)> {
         let options = self.failover.as_ref()?;
         let text = |text: &Option<Arc<str>>| text.clone().filter(|text| !text.trim().is_empty());
         if options.reconnect_supported
@@ -357,7 +366,8 @@ impl Supervisor {
                         .is_some_and(|here| same_address(here, &endpoint));
                     self.shared.endpoints.lock().redirect(endpoint);
                     if !here {
-                        return Some(moved(format!("the broker sends its clients to {uri}")));
+                        let why = moved(format!("the broker sends its clients to {uri}"));
+                        return Some((why, Departure::Sent));
                     }
                 }
                 Err(error) => {
@@ -381,15 +391,20 @@ impl Supervisor {
     }
 
     /// There are other addresses. The reason to leave the broker, if it is not to stay.
-    fn learnt(&self, source: EndpointSource, list: Vec<Endpoint>, rebalance: bool) -> Option<Error> {
+    fn learnt(
+        &self,
+        source: EndpointSource,
+        list: Vec<Endpoint>,
+        rebalance: bool,
+    ) -> Option<(Error, Departure)> {
         if list.is_empty() {
             return None;
         }
         let mut endpoints = self.shared.endpoints.lock();
         endpoints.learn(source, list);
         let here = self.current.as_ref().filter(|_| rebalance)?;
-        (!with_rng(|rng| endpoints.may_stay(here, rng)))
-            .then(|| moved("the clients of the brokers are to spread".into()))
+        let why = "the clients of the brokers are to spread";
+        (!with_rng(|rng| endpoints.may_stay(here, rng))).then(|| (moved(why.into()), Departure::Sent))
     }
 
     /// Tries addresses until one of them accepts the connection, or until that was enough.
@@ -662,8 +677,8 @@ impl Supervisor {
                 Outcome::Broken(error) => return Err(Failure::Broken(error)),
                 Outcome::Closed => return Err(Failure::Broken(closed())),
                 Outcome::Control(control) => {
-                    if let Some(reason) = self.control(&control) {
-                        return Err(Failure::Broken(reason));
+                    if let Some((why, _)) = self.control(&control) {
+                        return Err(Failure::Broken(why));
                     }
                 }
             }
