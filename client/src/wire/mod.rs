@@ -24,6 +24,7 @@ mod loose;
 mod message;
 mod mutf8;
 mod negotiate;
+mod peek;
 mod read;
 mod throwable;
 mod tight;
@@ -45,6 +46,7 @@ pub use ids::{
 pub use message::{BlobReference, Message, MessageKind};
 pub use mutf8::{decode_mutf8, encode_mutf8};
 pub use negotiate::{WireFormatOptions, negotiate};
+pub use peek::{ValueRef, find_value};
 pub use throwable::{StackTraceElement, Throwable};
 pub use value::{Value, ValueMap, decode_map, encode_map, read_value, write_value};
 
