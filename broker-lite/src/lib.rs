@@ -9,6 +9,7 @@ pub mod core;
 mod error;
 mod protocol;
 mod security;
+pub mod selector;
 mod server;
 pub mod store;
 
