@@ -301,10 +301,6 @@ fn unsupported_option(options: &ConnectionOptions) -> Option<&'static str> {
         ),
         (options.xa_ack_mode.is_some(), "xaAckMode"),
         (options.rm_id_from_connection_id, "rmIdFromConnectionId"),
-        (
-            !options.consumer_failover_redelivery_wait_period.is_zero(),
-            "consumerFailoverRedeliveryWaitPeriod",
-        ),
     ];
     refused.into_iter().find(|(set, _)| *set).map(|(_, name)| name)
 }

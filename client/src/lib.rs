@@ -37,8 +37,9 @@
 //! * **Every wait ends.** What touches the network has a deadline; only what is named so waits for ever, such as
 //!   [`receive`](Consumer::receive).
 //! * **A `failover:` connection outlives its brokers.** Handles stay valid; [`Connection::events`] and
-//!   [`Connection::state`] tell what happens. What was unanswered is sent again, except a commit, whose outcome is
-//!   then [in doubt](Error::is_in_doubt).
+//!   [`Connection::state`] tell what happens. What was unanswered is sent again, and open transactions
+//!   [go on](Session::commit). A commit without an answer is [in doubt](CommitInDoubt) unless the broker keeps outcomes, as
+//!   broker-lite does.
 //! * **Errors answer questions**: [`Error::is_timeout`], [`Error::is_security`], … and [`Error::retry`]: what to do
 //!   now.
 //! * **Options** stand in the URI with ActiveMQ's names. One that does not exist is an error, and so is one that this

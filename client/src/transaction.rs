@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
-use crate::link::{Guard, TransactionGuard};
+use crate::link::{Guard, Moment, TransactionGuard};
 use crate::wire::{ConnectionId, LocalTransactionId, TransactionId, TransactionInfo};
 
 /// A transaction that has begun.
@@ -28,13 +28,14 @@ impl Transaction {
         Guard::Transaction(self.guard.clone())
     }
 
-    pub(crate) fn is_dead(&self) -> bool {
-        self.guard.is_dead()
+    /// For what means nothing over another physical connection.
+    pub(crate) fn guard_on(&self, connection: u64) -> Guard {
+        Guard::TransactionOn(self.guard.clone(), connection)
     }
 
-    /// A message is being delivered in it.
-    pub(crate) fn consume(&self) {
-        self.guard.consume();
+    /// The commit is about to be handed to the link.
+    pub(crate) fn committing(&self) {
+        self.guard.committing_from(Moment::now());
     }
 
     /// Gives it up unless its commit is on its way.
@@ -52,53 +53,7 @@ impl Transaction {
     }
 }
 
-/// The transaction a session works in, and the one it is completing.
-#[derive(Debug, Default)]
-pub(crate) struct Transactions {
-    current: Option<Transaction>,
-    completing: Option<Transaction>,
-}
-
-impl Transactions {
-    /// The current transaction, begun by `begin` if there is none.
-    ///
-    /// # Errors
-    ///
-    /// What `begin` says.
-    pub(crate) fn enter<E>(
-        &mut self,
-        begin: impl FnOnce() -> Result<Transaction, E>,
-    ) -> Result<&Transaction, E> {
-        let transaction = match self.current.take() {
-            Some(transaction) => transaction,
-            None => begin()?,
-        };
-        Ok(self.current.insert(transaction))
-    }
-
-    /// Takes the current transaction to complete it.
-    pub(crate) fn complete(&mut self) -> Option<Transaction> {
-        let transaction = self.current.take()?;
-        self.completing = Some(transaction.clone());
-        Some(transaction)
-    }
-
-    /// The transaction is completed, however.
-    pub(crate) fn completed(&mut self) {
-        self.completing = None;
-    }
-
-    /// The connection broke: a transaction that consumed something cannot be committed any more.
-    pub(crate) fn interrupted(&self) {
-        for transaction in [&self.current, &self.completing].into_iter().flatten() {
-            if transaction.guard.has_consumed() {
-                transaction.kill();
-            }
-        }
-    }
-}
-
-/// The error of everything that is done in a transaction that a break has ended.
+/// Nothing of the transaction has happened.
 pub(crate) fn rolled_back(why: &str) -> Error {
     Error::new(
         ErrorKind::TransactionRolledBack,

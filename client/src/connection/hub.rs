@@ -18,7 +18,6 @@ use crate::error::{Error, Result};
 use crate::events::{Event, Publisher};
 use crate::link::Upper;
 use crate::producer::Flow;
-use crate::transaction::Transactions;
 use crate::wire::{
     BrokerInfo, ConsumerControl, ConsumerId, Destination, EntityId, MessageAck, MessageDispatch, ProducerAck,
     ProducerId, WireFormat,
@@ -36,7 +35,6 @@ const WARN_OF_ERRORS_EVERY: Duration = Duration::from_secs(10);
 pub(crate) struct Hub {
     consumers: RwLock<FxHashMap<Key, Arc<Mailbox>>>,
     flows: RwLock<FxHashMap<Key, Arc<Flow>>>,
-    transactions: Mutex<FxHashMap<i64, Arc<Mutex<Transactions>>>>,
     /// `start` was called and `stop` was not.
     started: AtomicBool,
     /// `start` was called once.
@@ -58,7 +56,6 @@ impl Hub {
         Self {
             consumers: RwLock::default(),
             flows: RwLock::default(),
-            transactions: Mutex::default(),
             started: AtomicBool::new(false),
             was_started: AtomicBool::new(false),
             advisories: Advisories::default(),
@@ -149,14 +146,6 @@ impl Hub {
         self.consumers.read().contains_key(&key)
     }
 
-    pub(crate) fn add_transactions(&self, session: i64, transactions: Arc<Mutex<Transactions>>) {
-        self.transactions.lock().insert(session, transactions);
-    }
-
-    pub(crate) fn remove_transactions(&self, session: i64) {
-        self.transactions.lock().remove(&session);
-    }
-
     fn consumer(&self, id: &ConsumerId) -> Option<Arc<Mailbox>> {
         self.consumers.read().get(&consumer_key(id)).cloned()
     }
@@ -194,8 +183,9 @@ impl Upper for Hub {
         let consumers = self.consumers.read();
         if let Some(consumer) = consumers.get(&consumer_key(id)) {
             self.counters.dispatched.add(1);
-            consumer.dispatch(dispatch)?;
+            let answer = consumer.dispatch(dispatch)?;
             self.alarm.arm();
+            return Ok(answer);
         }
         Ok(None)
     }
@@ -265,16 +255,12 @@ impl Upper for Hub {
     }
 
     fn interrupted(&self, connection: u64) {
-        // First the consumers: from then on nothing of the old connection is delivered, and every transaction that
-        // something was delivered in says so.
+        // First the consumers: from then on nothing of the old connection is delivered.
         for consumer in self.all_consumers() {
             let dropped = consumer.interrupted(connection);
             self.counters.dropped.add(dropped as u64);
         }
         self.audit.interrupted();
-        for transactions in self.transactions.lock().values() {
-            transactions.lock().interrupted();
-        }
         self.reset_windows();
         self.advisories.interrupted();
     }

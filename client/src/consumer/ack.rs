@@ -2,7 +2,7 @@
 
 use crate::wire::{ConsumerId, Destination, MessageAck, MessageId, Throwable, TransactionId};
 
-use super::inbox::Delivery;
+use super::delivery::Delivery;
 
 /// Who acknowledges, and in which transaction.
 #[derive(Debug, Clone, Copy)]

@@ -9,62 +9,17 @@ use tokio::time::Instant;
 
 use super::ack::Acker;
 use super::audit::{Audit, MessageKey};
+use super::delivery::Delivery;
+use super::held::{Held, Shown};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::RedeliveryPolicy;
 use crate::session::AcknowledgeMode;
-use crate::wire::{ConsumerId, Destination, Message, MessageAck, MessageDispatch, MessageId, TransactionId};
+use crate::wire::{ConsumerId, Message, MessageAck, MessageDispatch, MessageId, TransactionId};
 
 /// A broker may send ahead as much as the prefetch says, and a rollback returns what was credited meanwhile; one that
 /// sends more than this many times the prefetch, and this many messages besides, is out of its mind.
 const OVERRUN: usize = 4;
 const OVERRUN_BASE: usize = 1024;
-
-/// A message that was dispatched.
-#[derive(Debug, Clone)]
-pub(crate) struct Delivery {
-    message: Arc<Message>,
-    destination: Option<Destination>,
-    /// The broker knows that it was delivered.
-    reported: bool,
-    /// It was delivered before and given back.
-    returned: bool,
-}
-
-impl Delivery {
-    fn new(dispatch: MessageDispatch) -> Option<Self> {
-        let mut message = dispatch.message?;
-        if message.redelivery_counter != dispatch.redelivery_counter {
-            Arc::make_mut(&mut message).redelivery_counter = dispatch.redelivery_counter;
-        }
-        Some(Self {
-            message,
-            destination: dispatch.destination,
-            reported: false,
-            returned: false,
-        })
-    }
-
-    pub(crate) fn id(&self) -> Option<&MessageId> {
-        self.message.message_id.as_ref()
-    }
-
-    /// Where it was consumed from.
-    pub(crate) fn destination(&self) -> Option<&Destination> {
-        self.destination.as_ref().or(self.message.destination.as_ref())
-    }
-
-    fn sequence(&self) -> i64 {
-        self.id().map_or(0, |id| id.broker_sequence_id)
-    }
-
-    fn expired(&self, millis: i64) -> bool {
-        self.message.expiration > 0 && millis > self.message.expiration
-    }
-
-    fn key(&self) -> Option<MessageKey> {
-        Some((self.id()?.clone(), self.destination()?.clone()))
-    }
-}
 
 /// How a consumer treats what it gets.
 #[derive(Debug, Clone)]
@@ -81,6 +36,9 @@ pub(crate) struct Rules {
     /// How many acknowledged messages are remembered, to recognise those whose acknowledgement a break lost; 0 on a
     /// connection that does not survive one.
     pub(crate) remember: usize,
+    /// What was delivered before a break comes again: not so from topics without a durable subscription, nor from
+    /// temporary queues, which end with their connection.
+    pub(crate) comes_again: bool,
     /// Messages are looked at only, whatever the session does with others.
     pub(crate) browses: bool,
 }
@@ -100,6 +58,7 @@ impl Rules {
                 ..RedeliveryPolicy::default()
             },
             remember: 0,
+            comes_again: false,
             browses: true,
         }
     }
@@ -121,6 +80,29 @@ pub(crate) enum Next {
     Nothing,
 }
 
+/// What became of a dispatch.
+#[derive(Debug)]
+pub(crate) enum Dispatched {
+    /// It waits for the application.
+    Ready,
+    /// The application has it already, in a transaction that goes on: this is for the broker.
+    Again(Box<MessageAck>),
+    /// There was no message in it: the answer to a pull that found none.
+    Nothing,
+}
+
+/// What a transaction that is being completed has received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// It took no part.
+    None,
+    Whole,
+    /// Something of it is to come again.
+    Missing,
+    /// Something of it never comes again.
+    Lost,
+}
+
 /// The messages of one consumer.
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -132,8 +114,10 @@ pub(crate) struct Inbox {
     ready: VecDeque<Delivery>,
     /// How many messages were dispatched.
     arrived: u64,
-    /// Delivered to the application and not acknowledged, in the order of their dispatch.
-    delivered: VecDeque<Delivery>,
+    /// Delivered to the application and not acknowledged; with transactions, in the current one.
+    delivered: Held,
+    /// Delivered in the transaction that is being completed.
+    completing: Option<Held>,
     /// How many of those the broker does not know to be delivered.
     unreported: usize,
     last_delivered: i64,
@@ -143,9 +127,9 @@ pub(crate) struct Inbox {
     batch_is_old: bool,
     /// Redelivery holds up the consumer until then.
     paused_until: Option<Instant>,
-    /// How many breaks this consumer has lived through. Each may have added one to the counters of messages that
-    /// nobody was shown, since the broker cannot know: that is no reason to give them up.
-    breaks: i32,
+    /// Delivered over connections that broke. Each break may have added one to the counters of messages that nobody was
+    /// shown, since the broker cannot know: that is no reason to give them up.
+    shown: Shown,
     redelivery_delay: Option<Duration>,
     /// Acknowledged last, oldest first.
     recent: VecDeque<MessageKey>,
@@ -161,13 +145,14 @@ impl Inbox {
             rules,
             ready: VecDeque::new(),
             arrived: 0,
-            delivered: VecDeque::new(),
+            delivered: Held::default(),
+            completing: None,
             unreported: 0,
             last_delivered: crate::wire::RemoveInfo::NOTHING_DELIVERED,
             batch_began: 0,
             batch_is_old: false,
             paused_until: None,
-            breaks: 0,
+            shown: Shown::default(),
             redelivery_delay: None,
             recent: VecDeque::new(),
             audit,
@@ -175,14 +160,14 @@ impl Inbox {
         }
     }
 
-    /// A message came. False if it was the answer to a pull that found none.
+    /// A message came.
     ///
     /// # Errors
     ///
     /// The broker sends far more than it was asked for.
-    pub(crate) fn dispatch(&mut self, dispatch: MessageDispatch) -> Result<bool> {
-        let Some(delivery) = Delivery::new(dispatch) else {
-            return Ok(false);
+    pub(crate) fn dispatch(&mut self, dispatch: MessageDispatch) -> Result<Dispatched> {
+        let Some(delivery) = Delivery::new(dispatch, self.arrived) else {
+            return Ok(Dispatched::Nothing);
         };
         if self.ready.len() >= self.prefetch * OVERRUN + OVERRUN_BASE {
             return Err(Error::new(
@@ -193,9 +178,32 @@ impl Inbox {
                 ),
             ));
         }
-        self.ready.push_back(delivery);
         self.arrived += 1;
-        Ok(true)
+        if self.comes_again(&delivery) {
+            self.last_delivered = self.last_delivered.max(delivery.sequence());
+            let acker = Acker {
+                consumer: &self.id,
+                transaction: None,
+            };
+            // It makes room in the window, as it did before the break.
+            let ack = acker.one(MessageAck::DELIVERED, &delivery);
+            return Ok(Dispatched::Again(Box::new(ack)));
+        }
+        self.ready.push_back(delivery);
+        Ok(Dispatched::Ready)
+    }
+
+    /// True if the application holds the message in a transaction.
+    fn comes_again(&mut self, delivery: &Delivery) -> bool {
+        let completing = self.completing.as_ref().is_none_or(Held::is_whole);
+        if completing && self.delivered.is_whole() {
+            return false;
+        }
+        let Some(key) = delivery.key() else {
+            return false;
+        };
+        let mut holders = self.completing.iter_mut().chain([&mut self.delivered]);
+        holders.any(|held| held.take_back(&key, delivery))
     }
 
     /// Nothing waits to be delivered.
@@ -215,12 +223,12 @@ impl Inbox {
 
     /// How many were delivered and not acknowledged.
     pub(crate) fn unacknowledged(&self) -> usize {
-        self.delivered.len()
+        self.delivered.deliveries().len()
     }
 
-    /// Messages were delivered and not acknowledged.
+    /// Messages were delivered and not acknowledged for good.
     pub(crate) fn has_delivered(&self) -> bool {
-        !self.delivered.is_empty()
+        !self.delivered.is_empty() || self.part() != Part::None
     }
 
     pub(crate) fn set_prefetch(&mut self, prefetch: i32) {
@@ -233,7 +241,7 @@ impl Inbox {
     pub(crate) fn last_delivered(&self) -> i64 {
         let returned = self.ready.iter().rfind(|delivery| delivery.returned);
         returned
-            .or_else(|| self.delivered.back())
+            .or_else(|| self.delivered.deliveries().back())
             .map_or(self.last_delivered, Delivery::sequence)
     }
 
@@ -254,13 +262,14 @@ impl Inbox {
         hold: bool,
         acks: &mut Vec<MessageAck>,
     ) -> Next {
-        while let Some(delivery) = self.ready.pop_front() {
+        while let Some(mut delivery) = self.ready.pop_front() {
             if self.sorted_out(&delivery, millis, acks) {
                 continue;
             }
+            self.shown.correct(&mut delivery);
             self.last_delivered = delivery.sequence();
             let message = delivery.message.clone();
-            if self.delivered.is_empty() {
+            if self.delivered.deliveries().is_empty() {
                 self.batch_began = millis;
             }
             let age = self.rules.batch_age.map(|age| age.as_millis() as i64);
@@ -282,14 +291,13 @@ impl Inbox {
             self.noted.expired += 1;
             return true;
         }
-        let redelivered = delivery.message.redelivery_counter > 0;
-        if self.audit.knows(|| delivery.key(), redelivered) {
+        let counter = delivery.counter();
+        if self.audit.knows(|| delivery.key(), counter > 0) {
             acks.push(acker.one(MessageAck::STANDARD, delivery));
             self.remember(delivery);
             self.noted.duplicates += 1;
             return true;
         }
-        let counter = delivery.message.redelivery_counter;
         let policy = &self.rules.redelivery;
         if policy.pre_dispatch_check && self.exceeds(counter) && !delayed_by_broker(delivery) {
             acks.push(acker.poison(delivery, &exhausted(&self.id, counter, policy)));
@@ -319,7 +327,7 @@ impl Inbox {
         if !delivery.reported {
             self.unreported += 1;
         }
-        self.delivered.push_back(delivery);
+        self.delivered.insert(delivery);
         if by_itself {
             if !hold {
                 self.flush_full_batch(acks);
@@ -331,22 +339,23 @@ impl Inbox {
 
     /// Tells the broker what was delivered, so that it sends more.
     fn report(&mut self, transaction: Option<&TransactionId>, acks: &mut Vec<MessageAck>) {
-        let first = self.delivered.iter().find(|delivery| !delivery.reported);
-        if let (Some(first), Some(last)) = (first, self.delivered.back()) {
+        let deliveries = self.delivered.deliveries_mut();
+        let first = deliveries.iter().find(|delivery| !delivery.reported);
+        if let (Some(first), Some(last)) = (first, deliveries.back()) {
             let acker = Acker {
                 consumer: &self.id,
                 transaction,
             };
             acks.push(acker.range(MessageAck::DELIVERED, first, last, self.unreported));
         }
-        for delivery in &mut self.delivered {
+        for delivery in deliveries {
             delivery.reported = true;
         }
         self.unreported = 0;
     }
 
     fn flush_full_batch(&mut self, acks: &mut Vec<MessageAck>) {
-        if self.batch_is_old || self.delivered.len() >= self.rules.batch.unwrap_or(1) {
+        if self.batch_is_old || self.delivered.deliveries().len() >= self.rules.batch.unwrap_or(1) {
             self.flush(acks);
         }
     }
@@ -354,7 +363,7 @@ impl Inbox {
     /// Acknowledges what is left of a batch.
     pub(crate) fn flush(&mut self, acks: &mut Vec<MessageAck>) {
         if self.rules.mode.is_automatic() {
-            self.acknowledge_all(None, acks);
+            self.acknowledge_all(acks);
         }
     }
 
@@ -388,68 +397,110 @@ impl Inbox {
             self.rules.mode,
             AcknowledgeMode::Client | AcknowledgeMode::Transacted
         ) && let Some(at) = self.position(message)
-            && let Some(delivery) = self.delivered.remove(at)
+            && let Some(delivery) = self.delivered.deliveries_mut().remove(at)
         {
             if !delivery.reported {
                 self.unreported -= 1;
             }
-            self.redeliver(vec![delivery], now, random, why, acks);
+            self.redeliver([delivery].into(), now, random, why, acks);
         }
     }
 
     fn position(&self, message: &Message) -> Option<usize> {
         self.delivered
+            .deliveries()
             .iter()
             .rposition(|delivery| delivery.id() == message.message_id.as_ref())
     }
 
-    /// Everything delivered is consumed. The messages are forgotten; see [`settle`](Self::settle) for transactions.
-    pub(crate) fn acknowledge_all(
-        &mut self,
-        transaction: Option<&TransactionId>,
-        acks: &mut Vec<MessageAck>,
-    ) -> usize {
-        let all = self.settle(transaction, acks);
+    /// Everything delivered is consumed.
+    pub(crate) fn acknowledge_all(&mut self, acks: &mut Vec<MessageAck>) -> usize {
+        self.acknowledge(&self.delivered, None, acks);
+        let all = std::mem::take(self.delivered.deliveries_mut());
         for delivery in &all {
             self.remember(delivery);
         }
+        self.unreported = 0;
         self.redelivery_delay = None;
         all.len()
     }
 
-    /// Everything delivered is consumed if the transaction says so in the end. The messages are the caller's, for a
-    /// rollback.
-    pub(crate) fn settle(
-        &mut self,
-        transaction: Option<&TransactionId>,
-        acks: &mut Vec<MessageAck>,
-    ) -> Vec<Delivery> {
-        if let (Some(first), Some(last)) = (self.delivered.front(), self.delivered.back()) {
-            let acker = Acker {
-                consumer: &self.id,
-                transaction,
-            };
-            acks.push(acker.range(MessageAck::STANDARD, first, last, self.delivered.len()));
+    fn acknowledge(&self, held: &Held, transaction: Option<&TransactionId>, acks: &mut Vec<MessageAck>) {
+        let acker = Acker {
+            consumer: &self.id,
+            transaction,
+        };
+        for (first, last, count) in held.ranges(|from, to| self.holds_between(from, to)) {
+            acks.push(acker.range(MessageAck::STANDARD, first, last, count));
         }
-        self.unreported = 0;
-        self.delivered.drain(..).collect()
     }
 
-    /// The transaction that [`settle`](Self::settle) was called for is committed.
+    /// The broker waits for word of a message that was dispatched between these two.
+    fn holds_between(&self, from: u64, to: u64) -> bool {
+        let others = self.completing.iter().chain([&self.delivered]);
+        self.ready
+            .iter()
+            .chain(others.flat_map(|held| held.deliveries()))
+            .any(|delivery| from < delivery.order && delivery.order < to)
+    }
+
+    /// The current transaction is being completed: what comes from here on belongs to the next one.
+    pub(crate) fn begin_completion(&mut self) {
+        self.completing = Some(std::mem::take(&mut self.delivered));
+        self.unreported = 0;
+    }
+
+    /// What the transaction that is being completed has received.
+    pub(crate) fn part(&self) -> Part {
+        match &self.completing {
+            None => Part::None,
+            Some(held) if held.is_empty() => Part::None,
+            Some(held) if held.is_whole() => Part::Whole,
+            Some(_) if self.rules.comes_again => Part::Missing,
+            Some(_) => Part::Lost,
+        }
+    }
+
+    /// What the transaction that is being completed has received is consumed if the broker says so in the end.
+    pub(crate) fn settle(&self, transaction: &TransactionId, acks: &mut Vec<MessageAck>) {
+        if let Some(held) = &self.completing {
+            self.acknowledge(held, Some(transaction), acks);
+        }
+    }
+
+    /// The transaction is committed.
     pub(crate) fn committed(&mut self) {
+        self.completing = None;
         self.redelivery_delay = None;
+    }
+
+    /// The transaction is rolled back: what is here is delivered again, and the rest when it comes.
+    pub(crate) fn rolled_back(&mut self, now: Instant, random: f64, acks: &mut Vec<MessageAck>) {
+        let (deliveries, missing) = self.completing.take().unwrap_or_default().into_parts();
+        for (key, counter) in missing {
+            self.shown.remember(key, counter.saturating_add(1));
+        }
+        let why = "the transaction was rolled back";
+        self.redeliver(deliveries, now, random, why, acks);
+    }
+
+    /// Nobody knows what becomes of the transaction.
+    pub(crate) fn abandoned(&mut self) {
+        if let Some(mut held) = self.completing.take() {
+            held.broken();
+            for (key, counter) in held.into_parts().1 {
+                self.shown.remember(key, counter.saturating_add(1));
+            }
+        }
     }
 
     /// One message is consumed. False if it is not waiting for that.
     pub(crate) fn acknowledge_one(&mut self, id: &MessageId, acks: &mut Vec<MessageAck>) -> bool {
-        let Some(at) = self
-            .delivered
-            .iter()
-            .position(|delivery| delivery.id() == Some(id))
-        else {
+        let deliveries = self.delivered.deliveries_mut();
+        let Some(at) = deliveries.iter().position(|delivery| delivery.id() == Some(id)) else {
             return false;
         };
-        if let Some(delivery) = self.delivered.remove(at) {
+        if let Some(delivery) = self.delivered.deliveries_mut().remove(at) {
             if !delivery.reported {
                 self.unreported -= 1;
             }
@@ -469,14 +520,14 @@ impl Inbox {
             return;
         }
         self.unreported = 0;
-        let deliveries = self.delivered.drain(..).collect();
+        let deliveries = std::mem::take(self.delivered.deliveries_mut());
         self.redeliver(deliveries, now, random, "the session was recovered", acks);
     }
 
     /// These messages go back to the front of the queue, or to the dead letter queue if that was often enough.
-    pub(crate) fn redeliver(
+    fn redeliver(
         &mut self,
-        deliveries: Vec<Delivery>,
+        deliveries: VecDeque<Delivery>,
         now: Instant,
         random: f64,
         why: &str,
@@ -487,51 +538,67 @@ impl Inbox {
             consumer: &self.id,
             transaction: None,
         };
-        let mut again = Vec::with_capacity(deliveries.len());
+        let mut again = Held::default();
         let mut known = false;
         for mut delivery in deliveries {
-            let before = delivery.message.redelivery_counter;
-            let message = Arc::make_mut(&mut delivery.message);
-            message.redelivery_counter = before.saturating_add(1);
-            if self.exceeds(message.redelivery_counter) {
-                let reason = exhausted(&self.id, message.redelivery_counter, policy);
+            let before = delivery.counter();
+            let counter = before.saturating_add(1);
+            delivery.set_counter(counter);
+            if self.exceeds(counter) {
+                let reason = exhausted(&self.id, counter, policy);
                 acks.push(acker.poison(&delivery, &format!("{reason}, cause: {why}")));
                 self.noted.poisoned += 1;
             } else {
                 known |= before > 0;
                 delivery.returned = true;
-                again.push(delivery);
+                again.insert(delivery);
             }
         }
-        let (Some(first), Some(last)) = (again.first(), again.last()) else {
+        if again.is_empty() {
             return;
-        };
+        }
         if known {
-            acks.push(acker.range(MessageAck::REDELIVERED, first, last, again.len()));
+            for (first, last, count) in again.ranges(|from, to| self.holds_between(from, to)) {
+                acks.push(acker.range(MessageAck::REDELIVERED, first, last, count));
+            }
         }
         let delay = policy.next_delay(self.redelivery_delay, random);
         self.redelivery_delay = Some(delay);
         self.paused_until = now.checked_add(delay).filter(|_| !delay.is_zero());
-        for delivery in again.into_iter().rev() {
+        for delivery in again.into_parts().0.into_iter().rev() {
             self.ready.push_front(delivery);
         }
     }
 
     /// The connection broke: the broker sends again whatever it does not know to be consumed.
     pub(crate) fn interrupted(&mut self) {
-        self.ready.clear();
-        self.delivered.clear();
+        self.shown.broken();
+        // Those that were rolled back have been shown.
+        for delivery in self.ready.drain(..).filter(|delivery| delivery.counter() > 0) {
+            if let Some(key) = delivery.key() {
+                self.shown.remember(key, delivery.counter());
+            }
+        }
+        self.delivered.broken();
+        if let Some(held) = &mut self.completing {
+            held.broken();
+        }
+        if self.rules.mode != AcknowledgeMode::Transacted {
+            for (key, counter) in std::mem::take(&mut self.delivered).into_parts().1 {
+                self.shown.remember(key, counter.saturating_add(1));
+            }
+        }
         self.unreported = 0;
         self.paused_until = None;
         self.last_delivered = crate::wire::RemoveInfo::NOTHING_DELIVERED;
-        self.breaks = self.breaks.saturating_add(1);
         self.audit.adopt(&self.recent);
     }
 
     /// The message was delivered again as often as it may.
     fn exceeds(&self, counter: i32) -> bool {
         let maximum = self.rules.redelivery.maximum_redeliveries;
-        maximum.is_some_and(|maximum| i64::from(counter) > i64::from(maximum) + i64::from(self.breaks))
+        maximum
+            .is_some_and(|maximum| i64::from(counter) > i64::from(maximum) + i64::from(self.shown.breaks()))
     }
 
     fn remember(&mut self, delivery: &Delivery) {

@@ -1,5 +1,6 @@
 //! The [`Inbox`] of a consumer as the link and the application share it.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -7,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::audit::Audit;
-use super::inbox::{Delivery, Inbox, Next, Rules};
+use super::inbox::{Dispatched, Inbox, Next, Part, Rules};
 use crate::connection::stats::Counters;
 use crate::environment::{self, now_millis};
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ pub(crate) struct Mailbox {
     browses: bool,
     state: Mutex<State>,
     changed: Notify,
+    /// Told when the part of a transaction has changed that is being completed.
+    came_again: Notify,
 }
 
 #[derive(Debug)]
@@ -40,6 +43,8 @@ struct State {
     started: bool,
     /// Why there is nothing more to get.
     ended: Option<Error>,
+    /// No broker knows the consumer any more.
+    gone: bool,
     /// A pull is not answered yet.
     pulling: bool,
     /// How many pulls were answered with nothing.
@@ -87,11 +92,33 @@ pub(crate) struct Standing {
     pub(crate) deliverable: bool,
 }
 
-/// The messages of a consumer that its transaction has consumed, as long as the outcome is open.
-#[derive(Debug)]
-pub(crate) struct Settled {
-    connection: u64,
-    deliveries: Vec<Delivery>,
+/// How a consumer stands to the transaction that is being completed, as seen from a physical connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// All that it has received came over this connection.
+    Ready,
+    /// Something of it is to come again.
+    Missing,
+    /// The consumer has not heard yet of this connection.
+    Behind,
+    /// The connection has broken since.
+    Broken,
+    /// Something of it never comes again.
+    Lost,
+}
+
+impl State {
+    fn readiness(&self, connection: u64) -> Readiness {
+        match self.inbox.part() {
+            Part::None => Readiness::Ready,
+            Part::Lost => Readiness::Lost,
+            _ if self.gone => Readiness::Lost,
+            _ if self.connection > connection => Readiness::Broken,
+            _ if self.connection < connection => Readiness::Behind,
+            Part::Whole => Readiness::Ready,
+            Part::Missing => Readiness::Missing,
+        }
+    }
 }
 
 impl Mailbox {
@@ -107,11 +134,13 @@ impl Mailbox {
                 connection: 0,
                 started: false,
                 ended: None,
+                gone: false,
                 pulling: false,
                 empty_answers: 0,
                 acks: Vec::new(),
             }),
             changed: Notify::new(),
+            came_again: Notify::new(),
         }
     }
 
@@ -141,15 +170,23 @@ impl Mailbox {
         &self.changed
     }
 
-    pub(crate) fn dispatch(&self, dispatch: MessageDispatch) -> Result<()> {
+    /// A message came. What comes back is for the broker.
+    pub(crate) fn dispatch(&self, dispatch: MessageDispatch) -> Result<Option<MessageAck>> {
         let mut state = self.state.lock();
         state.pulling = false;
-        if !state.inbox.dispatch(dispatch)? {
+        let dispatched = state.inbox.dispatch(dispatch)?;
+        if matches!(dispatched, Dispatched::Nothing) {
             state.empty_answers += 1;
         }
         drop(state);
         self.changed.notify_one();
-        Ok(())
+        match dispatched {
+            Dispatched::Again(ack) => {
+                self.came_again.notify_waiters();
+                Ok(Some(*ack))
+            }
+            Dispatched::Ready | Dispatched::Nothing => Ok(None),
+        }
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -190,13 +227,18 @@ impl Mailbox {
         state.inbox.interrupted();
         drop(state);
         self.changed.notify_waiters();
+        self.came_again.notify_waiters();
         dropped
     }
 
-    /// There will be nothing more.
+    /// There will be nothing more: no broker knows the consumer.
     pub(crate) fn fail(&self, cause: &Error) {
-        self.state.lock().ended.get_or_insert_with(|| cause.clone());
+        let mut state = self.state.lock();
+        state.ended.get_or_insert_with(|| cause.clone());
+        state.gone = true;
+        drop(state);
         self.changed.notify_waiters();
+        self.came_again.notify_waiters();
     }
 
     /// How often the broker has said that there is nothing more: it answers pulls so, and ends the snapshot of a browser.
@@ -234,9 +276,6 @@ impl Mailbox {
         Ok(match next {
             Next::Nothing => Found::Nothing(None),
             Next::Message(message) => {
-                if let Some(transaction) = &transaction {
-                    transaction.consume();
-                }
                 out.counters.delivered.add(1);
                 out.counters
                     .redelivered
@@ -290,7 +329,7 @@ impl Mailbox {
             // What says nothing about being consumed is never waited for.
             let lazy = ack.ack_type == MessageAck::DELIVERED || ack.ack_type == MessageAck::REDELIVERED;
             let guard = match (&ack.transaction_id, transaction) {
-                (Some(_), Some(transaction)) => transaction.guard(),
+                (Some(_), Some(transaction)) => transaction.guard_on(state.connection),
                 _ => Guard::Connection(state.connection),
             };
             if out.one_way || lazy || ack.transaction_id.is_some() {
@@ -344,7 +383,7 @@ impl Mailbox {
 
     /// Everything delivered is consumed. Says how many messages that were.
     pub(crate) fn acknowledge_all(&self, out: Out<'_>) -> Result<(usize, Vec<Receipt>)> {
-        self.change(out, None, |state, acks| state.inbox.acknowledge_all(None, acks))
+        self.change(out, None, |state, acks| state.inbox.acknowledge_all(acks))
     }
 
     /// One message is consumed. None if it does not wait for that.
@@ -369,11 +408,45 @@ impl Mailbox {
         Ok(())
     }
 
-    /// The messages delivered in a transaction that is being completed.
-    pub(crate) fn settle(&self, transaction: &Transaction, out: Out<'_>) -> Result<Settled> {
-        let (settled, _) = self.change(out, Some(transaction), |state, acks| Settled {
-            connection: state.connection,
-            deliveries: state.inbox.settle(Some(&transaction.id), acks),
+    /// The current transaction of the session is being completed.
+    pub(crate) fn begin_completion(&self) {
+        self.state.lock().inbox.begin_completion();
+    }
+
+    /// Waits until everything that the transaction has received from here came over this physical connection, or until it
+    /// is clear that it will not.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed.
+    pub(crate) async fn ready(&self, connection: u64, link: &Link) -> Result<Readiness> {
+        loop {
+            let mut came_again = pin!(self.came_again.notified());
+            came_again.as_mut().enable();
+            let readiness = self.state.lock().readiness(connection);
+            match readiness {
+                Readiness::Behind => {}
+                // Nothing comes unasked. It is among the first that the broker has.
+                Readiness::Missing if self.pull => self.ask(0, link)?,
+                Readiness::Missing => {}
+                settled => return Ok(settled),
+            }
+            came_again.await;
+        }
+    }
+
+    /// Acknowledges in a transaction that is being completed. False if that cannot be done over this connection.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed.
+    pub(crate) fn settle(&self, transaction: &Transaction, connection: u64, out: Out<'_>) -> Result<bool> {
+        let (settled, _) = self.change(out, Some(transaction), |state, acks| {
+            let ready = state.readiness(connection) == Readiness::Ready;
+            if ready {
+                state.inbox.settle(&transaction.id, acks);
+            }
+            ready
         })?;
         Ok(settled)
     }
@@ -383,18 +456,24 @@ impl Mailbox {
         self.state.lock().inbox.committed();
     }
 
-    /// The transaction was rolled back: its messages are delivered again, unless the broker does that because the
-    /// connection broke meanwhile.
-    pub(crate) fn rolled_back(&self, settled: Settled, out: Out<'_>) -> Result<()> {
+    /// The transaction was rolled back: its messages are delivered again.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed.
+    pub(crate) fn rolled_back(&self, out: Out<'_>) -> Result<()> {
         self.change(out, None, |state, acks| {
-            if state.connection == settled.connection {
-                let (now, random) = (Instant::now(), environment::random());
-                let why = "the transaction was rolled back";
-                state.inbox.redeliver(settled.deliveries, now, random, why, acks);
-            }
+            state
+                .inbox
+                .rolled_back(Instant::now(), environment::random(), acks);
         })?;
         self.changed.notify_waiters();
         Ok(())
+    }
+
+    /// Nobody knows what became of the transaction.
+    pub(crate) fn abandoned(&self) {
+        self.state.lock().inbox.abandoned();
     }
 
     /// True if a transaction that is open has consumed messages from here.

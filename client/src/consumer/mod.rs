@@ -3,6 +3,8 @@
 mod ack;
 mod audit;
 mod browser;
+mod delivery;
+mod held;
 mod inbox;
 mod listener;
 mod mailbox;
@@ -23,7 +25,7 @@ pub(crate) use audit::Audit;
 pub use browser::Browser;
 pub(crate) use inbox::Rules;
 pub use listener::Listener;
-pub(crate) use mailbox::{Found, Mailbox, Out, Settled, Taken};
+pub(crate) use mailbox::{Found, Mailbox, Out, Readiness, Taken};
 pub use options::ConsumerOptions;
 
 use crate::deadline::timeout_at;

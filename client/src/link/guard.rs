@@ -1,7 +1,9 @@
 //! Conditions under which a waiting command still means something when its turn comes.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::doubt::Moment;
 
 /// What must still hold when a command is written.
 #[derive(Debug, Clone)]
@@ -13,13 +15,33 @@ pub(crate) enum Guard {
     Connection(u64),
     /// The transaction can still be committed.
     Transaction(Arc<TransactionGuard>),
+    /// Both: acknowledgements in a transaction, and the commit that relies on them.
+    TransactionOn(Arc<TransactionGuard>, u64),
+}
+
+impl Guard {
+    /// The transaction it belongs to.
+    pub(crate) fn transaction(&self) -> Option<&Arc<TransactionGuard>> {
+        match self {
+            Self::Transaction(guard) | Self::TransactionOn(guard, _) => Some(guard),
+            Self::Always | Self::Connection(_) => None,
+        }
+    }
+
+    /// The physical connection it belongs to.
+    pub(crate) fn connection(&self) -> Option<u64> {
+        match self {
+            Self::Connection(number) | Self::TransactionOn(_, number) => Some(*number),
+            Self::Always | Self::Transaction(_) => None,
+        }
+    }
 }
 
 /// Where a transaction stands between the session, which may give it up, and the link, which may send it away.
 #[derive(Debug, Default)]
 pub(crate) struct TransactionGuard {
     state: AtomicU8,
-    consumed: AtomicBool,
+    committing_since: OnceLock<Moment>,
 }
 
 const OPEN: u8 = 0;
@@ -37,21 +59,20 @@ impl TransactionGuard {
         self.set(COMMITTING)
     }
 
-    /// The commit was not written after all.
+    /// The commit was not written after all, or a broker has said that it has not happened.
     pub(crate) fn withdraw_commit(&self) {
         let _ = self
             .state
             .compare_exchange(COMMITTING, OPEN, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// A message is being delivered in the transaction: another broker does not know that, so the transaction does
-    /// not survive a break.
-    pub(crate) fn consume(&self) {
-        self.consumed.store(true, Ordering::Release);
+    /// The commit is about to be handed to the link: no broker has seen it before. Only the first time counts.
+    pub(crate) fn committing_from(&self, now: Moment) {
+        self.committing_since.get_or_init(|| now);
     }
 
-    pub(crate) fn has_consumed(&self) -> bool {
-        self.consumed.load(Ordering::Acquire)
+    pub(crate) fn committing_since(&self) -> Option<Moment> {
+        self.committing_since.get().copied()
     }
 
     pub(crate) fn is_dead(&self) -> bool {

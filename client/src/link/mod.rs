@@ -6,6 +6,7 @@
 //! [`endpoints`], [`backoff`], [`heartbeat`].
 
 mod backoff;
+mod doubt;
 mod endpoints;
 mod guard;
 mod handshake;
@@ -29,6 +30,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+pub(crate) use doubt::Moment;
 use endpoints::Endpoints;
 pub(crate) use guard::{Guard, TransactionGuard};
 use outbox::{Item, Outbox, Reply};
@@ -302,6 +304,11 @@ impl Link {
         };
         self.shared.outbox.post(item)?;
         Ok(Receipt::new(receiver))
+    }
+
+    /// Somebody has given up waiting for an answer, which the link may be waiting for as well.
+    pub(crate) fn wake(&self) {
+        self.shared.outbox.wake();
     }
 
     /// Takes leave of the broker and ends the connection, within `limit`. If `thorough`, everything is to be answered

@@ -50,12 +50,12 @@ impl Reply {
         self.share.is_some() || !self.is_closed()
     }
 
-    pub(crate) fn send(mut self, answer: Result<Command>) {
+    /// False if whoever asked has lost interest.
+    pub(crate) fn send(mut self, answer: Result<Command>) -> bool {
         if let (Some(share), Ok(_)) = (&mut self.share, &answer) {
             share.confirm();
         }
-        // Whoever asked may have lost interest.
-        let _ = self.sender.send(answer);
+        self.sender.send(answer).is_ok()
     }
 }
 
@@ -177,6 +177,11 @@ impl Outbox {
         if was_full {
             self.room.notify_waiters();
         }
+    }
+
+    /// Lets the writer look again.
+    pub(crate) fn wake(&self) {
+        self.writer.wake();
     }
 
     /// The writer: whom to wake when there is something to take.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::doubt::Moment;
 use super::outbox::Item;
 use super::physical::{Physical, shutting_down, silent};
-use super::traffic::{Restore, Traffic};
+use super::traffic::{Next, Restore, Traffic};
 use super::{Shared, Upper};
 use crate::error::{Error, Result};
 use crate::wire::{Command, ConnectionControl, EntityId, RemoveInfo, ShutdownInfo, WireFormat};
@@ -73,14 +74,11 @@ enum Opening {
 impl Running {
     /// Opens the logical connection over a physical one. `restore_timeout` is for each answer to what is restored.
     pub(super) fn new(physical: Physical, restore: Restore, restore_timeout: Option<Duration>) -> Self {
-        let restored = restore.state.iter().filter_map(restored_entity).collect();
-        let mut first = VecDeque::from(restore.state);
-        first.extend(restore.again);
         Self {
             physical,
             opening: Opening::Write(restore.opening),
-            first,
-            restored,
+            first: VecDeque::new(),
+            restored: HashMap::new(),
             restoring: Patience {
                 limit: restore_timeout,
                 deadline: None,
@@ -138,7 +136,7 @@ impl Running {
                 self.physical.poll_shutdown(cx);
                 return Ok(Poll::Ready(Outcome::Closed));
             }
-            if !read && !wrote && !self.poll_timer(cx)? {
+            if !read && !wrote && !self.poll_timer(cx, traffic)? {
                 return Ok(Poll::Pending);
             }
         }
@@ -222,11 +220,14 @@ impl Running {
                 Command::ExceptionResponse(response) => {
                     Outcome::Refused(Error::from_throwable(response.exception.unwrap_or_default()))
                 }
-                _ => Outcome::Opened,
+                _ => {
+                    traffic.opened(self.format().transaction_outcomes.clone(), Moment::now());
+                    Outcome::Opened
+                }
             });
         }
         let restored = self.restored.remove(&id);
-        if restored.is_some() {
+        if restored.is_some() || traffic.is_asking() {
             self.restoring.begin();
         }
         if let (Some(entity), Command::ExceptionResponse(response)) = (restored, &answer) {
@@ -258,10 +259,19 @@ impl Running {
             if let Some(command) = self.first.pop_front() {
                 traffic.rewritten(&command, self.physical.encoded());
                 self.physical.encode(&command)?;
-                if self.first.is_empty() && !self.restored.is_empty() {
+                if self.first.is_empty() && self.waits_to_restore(traffic) {
                     self.restoring.begin();
                 }
                 continue;
+            }
+            match traffic.restore_next() {
+                Next::Nothing => {}
+                Next::Wait => break,
+                Next::Commands(commands) => {
+                    self.restored.extend(commands.iter().filter_map(restored_entity));
+                    self.first.extend(commands);
+                    continue;
+                }
             }
             let Some(item) = self.next_item(shared, traffic) else {
                 if shared.outbox.is_closed() && !traffic.is_awaited(shared.is_thorough()) {
@@ -288,6 +298,11 @@ impl Running {
         traffic.staged.pop_front()
     }
 
+    /// Answers to what was restored, or to what must be known before, are awaited.
+    fn waits_to_restore(&self, traffic: &Traffic) -> bool {
+        !self.restored.is_empty() || traffic.is_asking()
+    }
+
     fn write_item(&mut self, item: Item, traffic: &mut Traffic, upper: &dyn Upper) {
         let position = self.physical.encoded();
         self.left |= is_farewell(&item.command);
@@ -302,8 +317,8 @@ impl Running {
     }
 
     /// True if something was due and is to be written.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<bool> {
-        let deadline = self.restoring.deadline.filter(|_| !self.restored.is_empty());
+    fn poll_timer(&mut self, cx: &mut Context<'_>, traffic: &Traffic) -> Result<bool> {
+        let deadline = self.restoring.deadline.filter(|_| self.waits_to_restore(traffic));
         if let (Some(deadline), Some(limit)) = (deadline, self.restoring.limit)
             && deadline <= Instant::now()
         {

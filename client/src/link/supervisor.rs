@@ -632,7 +632,7 @@ impl Supervisor {
         let mut restore = match broken {
             Some(broken) => {
                 let restore = self.traffic.restore();
-                broken.resumed = restore.again.len() as u64;
+                broken.resumed = restore.resumed;
                 restore
             }
             None => Restore {

@@ -184,11 +184,8 @@ impl Tracker {
         self.transactions.retain(|transaction| transaction.id != *id);
     }
 
-    /// What a new broker is told. The first [`OPENING`](Self::OPENING) commands open the connection; the rest may
-    /// follow once the broker has accepted it.
-    pub(crate) fn restore(&mut self) -> Vec<Command> {
-        self.transactions
-            .retain(|transaction| !transaction.guard.is_dead());
+    /// What opens a connection to a new broker.
+    pub(crate) fn opening(&self) -> Vec<Command> {
         let control = ConnectionControl {
             fault_tolerant: true,
             connected_brokers: Some("".into()),
@@ -199,8 +196,17 @@ impl Tracker {
             failover_reconnect: true,
             ..(*self.connection).clone()
         };
-        let mut commands = vec![control_command(control), Command::from(Box::new(connection))];
-        commands.extend(self.temporary.iter().cloned().map(Command::from));
+        vec![
+            Command::from(Box::new(control)),
+            Command::from(Box::new(connection)),
+        ]
+    }
+
+    /// What a new broker is told once it has accepted the connection.
+    pub(crate) fn restore(&mut self) -> Vec<Command> {
+        self.transactions
+            .retain(|transaction| !transaction.guard.is_dead());
+        let mut commands: Vec<_> = self.temporary.iter().cloned().map(Command::from).collect();
         for session in self.sessions.values() {
             commands.extend(session.info.iter().cloned().map(Command::from));
             commands.extend(session.producers.values().cloned().map(Command::from));
@@ -213,13 +219,6 @@ impl Tracker {
         }
         commands
     }
-
-    /// How many commands of [`restore`](Self::restore) open the connection.
-    pub(crate) const OPENING: usize = 2;
-}
-
-fn control_command(control: ConnectionControl) -> Command {
-    Command::from(Box::new(control))
 }
 
 fn remove_producer(info: &ProducerInfo) -> Option<Command> {

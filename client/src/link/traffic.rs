@@ -1,15 +1,18 @@
 //! What was written and not answered yet, and what becomes of it when the connection breaks.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::guard::{Guard, TransactionGuard};
+use super::doubt::{Doubt, Doubts, Moment};
+use super::guard::Guard;
 use super::outbox::{Item, Reply, weight};
 use super::tracker::Tracker;
 use crate::error::{Error, ErrorKind, Unfinished};
-use crate::wire::{Command, DestinationInfo, EntityId, RemoveInfo, Response, TransactionId, TransactionInfo};
+use crate::wire::{
+    Command, DestinationInfo, EntityId, RemoveInfo, Response, TransactionId, TransactionInfo,
+    TransactionOutcomes,
+};
 
 /// Unanswered requests are searched for those nobody waits for any more when there are this many, and then
 /// whenever they have doubled.
@@ -23,6 +26,10 @@ pub(crate) struct Traffic {
     /// The state to restore; none if a break is the end.
     tracker: Option<Tracker>,
     pending: FxHashMap<i32, Pending>,
+    doubts: Doubts,
+    /// What the broker announces.
+    outcomes: Option<TransactionOutcomes>,
+    restoring: Restoring,
     purge_at: usize,
     /// Counts what is written, to keep its order.
     sequence: u64,
@@ -136,6 +143,9 @@ impl Traffic {
             staged: VecDeque::new(),
             tracker,
             pending: FxHashMap::default(),
+            doubts: Doubts::default(),
+            outcomes: None,
+            restoring: Restoring::Done,
             purge_at: PURGE_AT,
             sequence: 0,
             one_way: OneWay {
@@ -147,11 +157,10 @@ impl Traffic {
 
     /// Whether a command still means something on connection number `connection`. If not, it is answered here.
     pub(crate) fn admit(&self, item: Item, connection: u64) -> Option<Item> {
-        let error = match &item.guard {
-            Guard::Always => return Some(item),
-            Guard::Connection(number) if *number == connection => return Some(item),
-            Guard::Connection(_) => interrupted(),
-            Guard::Transaction(guard) => {
+        let error = match (item.guard.connection(), item.guard.transaction()) {
+            (Some(number), _) if number != connection => interrupted(),
+            (_, None) => return Some(item),
+            (_, Some(guard)) => {
                 let admitted = match Completion::of(&item.command) {
                     Some(completion) if completion.commit => guard.begin_commit(),
                     Some(completion) => !guard.is_dead() || self.knows(&completion.id),
@@ -188,7 +197,7 @@ impl Traffic {
             guard,
         } = item;
         let repeated = match &mut self.tracker {
-            Some(tracker) => tracker.observe(&command, transaction_guard(&guard)),
+            Some(tracker) => tracker.observe(&command, guard.transaction()),
             None => false,
         };
         let Some(reply) = reply else {
@@ -201,7 +210,12 @@ impl Traffic {
         };
         if self.pending.len() >= self.purge_at {
             // Whoever ran out of time is gone, and its request with it.
-            self.pending.retain(|_, pending| pending.reply.matters());
+            let gone = self.pending.extract_if(|_, pending| !pending.reply.matters());
+            for completion in gone.filter_map(|(_, pending)| pending.completion) {
+                if let Some(tracker) = &mut self.tracker {
+                    tracker.end_transaction(&completion.id);
+                }
+            }
             self.purge_at = PURGE_AT.max(2 * self.pending.len());
         }
         let id = command.command_id();
@@ -247,7 +261,7 @@ impl Traffic {
     /// The broker's answer came. False if nobody asked, which is normal after a reconnect.
     pub(crate) fn answered(&mut self, correlation_id: i32, answer: Command) -> bool {
         let Some(pending) = self.pending.remove(&correlation_id) else {
-            return false;
+            return self.resolved(correlation_id, &answer);
         };
         self.one_way.confirm(pending.one_way);
         self.one_way.acknowledgements_confirmed = self
@@ -273,47 +287,50 @@ impl Traffic {
         true
     }
 
+    /// The broker's answer to a commit that it, or another one with the same store, had got before.
+    fn resolved(&mut self, command_id: i32, answer: &Command) -> bool {
+        let Some((doubt, knew)) = self.doubts.answered(command_id, Moment::now) else {
+            return false;
+        };
+        let refused = matches!(answer, Command::ExceptionResponse(_));
+        if refused && knew {
+            doubt.guard.withdraw_commit();
+            if doubt.reply.send(Err(not_committed())) {
+                // Whoever commits does so once more, after it was restored.
+                return true;
+            }
+            doubt.guard.kill();
+        } else {
+            doubt.reply.send(match refused {
+                true => Err(in_doubt(&doubt.id)),
+                false => Ok(response()),
+            });
+        }
+        self.end_transaction(&doubt.id);
+        true
+    }
+
+    fn end_transaction(&mut self, id: &TransactionId) {
+        if let Some(tracker) = &mut self.tracker {
+            tracker.end_transaction(id);
+        }
+    }
+
     /// The physical connection broke after `flushed` bytes had left, and there will be another one. Returns how
     /// many one-way messages may be lost.
     pub(crate) fn broken(&mut self, flushed: u64) -> u64 {
-        let mut unwritten = Vec::new();
+        self.restoring = Restoring::Done;
+        self.doubts.broken();
         for (id, pending) in std::mem::take(&mut self.pending) {
-            if let Some(completion) = &pending.completion {
-                if completion.commit && pending.position >= flushed {
-                    unwritten.push(pending);
-                    continue;
-                }
-                if let Some(tracker) = &mut self.tracker {
-                    tracker.end_transaction(&completion.id);
-                }
-                let outcome = if completion.commit {
-                    Err(in_doubt(&completion.id))
-                } else {
-                    Ok(response())
-                };
-                pending.reply.send(outcome);
+            if let Some(completion) = pending.completion.clone() {
+                self.completion_broken(completion, pending, flushed);
             } else if matches!(pending.again, Some(Command::RemoveInfo(_))) {
                 // It went with the connection.
                 pending.reply.send(Ok(response()));
-            } else if matches!(pending.guard, Guard::Connection(_)) {
+            } else if pending.guard.connection().is_some() {
                 pending.reply.send(Err(interrupted()));
             } else if pending.reply.matters() {
                 self.pending.insert(id, pending);
-            }
-        }
-        unwritten.sort_by_key(|pending| std::cmp::Reverse(pending.sequence));
-        for Pending {
-            reply, again, guard, ..
-        } in unwritten
-        {
-            if let (Some(command), Guard::Transaction(transaction)) = (again, &guard) {
-                transaction.withdraw_commit();
-                let reply = Some(reply);
-                self.staged.push_front(Item {
-                    command,
-                    reply,
-                    guard,
-                });
             }
         }
         let one_way = &mut self.one_way;
@@ -324,11 +341,93 @@ impl Traffic {
         lost
     }
 
-    /// What a new connection begins with: first what opens it, then what follows once it is open. Consumers that
-    /// were closed meanwhile are not restored.
-    pub(crate) fn restore(&mut self) -> Restore {
+    /// A transaction was to end when the connection broke.
+    fn completion_broken(&mut self, completion: Completion, pending: Pending, flushed: u64) {
+        let Completion { id, commit } = completion;
+        let Pending {
+            reply,
+            again,
+            guard,
+            position,
+            ..
+        } = pending;
+        match (guard.transaction(), again) {
+            // No broker has seen it: it is up to whoever commits to do so over the next connection.
+            (Some(transaction), _) if commit && position >= flushed => {
+                transaction.withdraw_commit();
+                reply.send(Err(not_committed()));
+            }
+            (Some(transaction), Some(again)) if commit && !reply.is_closed() => self.doubts.add(Doubt {
+                id,
+                commit: again,
+                reply,
+                guard: transaction.clone(),
+                outcomes: self.outcomes.clone(),
+            }),
+            _ => {
+                self.end_transaction(&id);
+                reply.send(match commit {
+                    true => Err(in_doubt(&id)),
+                    false => Ok(response()),
+                });
+            }
+        }
+    }
+
+    /// What a new connection begins with. What follows once it is open comes from [`restore_next`](Self::restore_next).
+    pub(crate) fn restore(&self) -> Restore {
+        let again = self.pending.values().filter(|pending| pending.again.is_some());
+        Restore {
+            opening: self.tracker.as_ref().map(Tracker::opening).unwrap_or_default(),
+            resumed: again.count() as u64 + self.one_way.kept.len() as u64,
+        }
+    }
+
+    /// A broker that announces `outcomes` has accepted the connection. Commits whose outcome it cannot know stay in
+    /// doubt.
+    pub(crate) fn opened(&mut self, outcomes: Option<TransactionOutcomes>, now: Moment) {
+        for doubt in self.doubts.ask(outcomes.as_ref(), now) {
+            self.end_transaction(&doubt.id);
+            doubt.reply.send(Err(in_doubt(&doubt.id)));
+        }
+        self.outcomes = outcomes;
+        self.restoring = Restoring::Ask;
+    }
+
+    /// What an open connection goes on with before anything else: first it is asked what became of commits, and all the
+    /// rest, which depends on that, comes after the answers.
+    pub(crate) fn restore_next(&mut self) -> Next {
+        match self.restoring {
+            Restoring::Done => return Next::Nothing,
+            Restoring::Ask => {
+                self.restoring = Restoring::Await;
+                let questions = self.doubts.questions();
+                if !questions.is_empty() {
+                    return Next::Commands(questions);
+                }
+            }
+            Restoring::Await => {}
+        }
+        for abandoned in self.doubts.take_abandoned() {
+            self.end_transaction(&abandoned.id);
+        }
+        if self.doubts.is_asking() {
+            return Next::Wait;
+        }
+        self.restoring = Restoring::Done;
+        Next::Commands(self.state())
+    }
+
+    /// The broker was asked what became of commits.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.doubts.is_asking()
+    }
+
+    /// The state of the connection, and what was not answered, in the old order and under the old ids. Consumers that
+    /// were closed meanwhile are left out.
+    fn state(&mut self) -> Vec<Command> {
         let Some(tracker) = &mut self.tracker else {
-            return Restore::default();
+            return Vec::new();
         };
         for item in &self.staged {
             if let Command::RemoveInfo(RemoveInfo {
@@ -339,9 +438,8 @@ impl Traffic {
                 tracker.remove(id);
             }
         }
-        let mut opening = tracker.restore();
-        let state = opening.split_off(Tracker::OPENING.min(opening.len()));
-        let dead = |pending: &Pending| transaction_guard(&pending.guard).is_some_and(|guard| guard.is_dead());
+        let mut state = tracker.restore();
+        let dead = |pending: &Pending| pending.guard.transaction().is_some_and(|guard| guard.is_dead());
         for (_, pending) in self.pending.extract_if(|_, pending| dead(pending)) {
             pending.reply.send(Err(rolled_back()));
         }
@@ -357,18 +455,17 @@ impl Traffic {
             )
             .collect();
         again.sort_by_key(|(sequence, _)| *sequence);
-        Restore {
-            opening,
-            state,
-            again: again.into_iter().map(|(_, command)| command).collect(),
-        }
+        state.extend(again.into_iter().map(|(_, command)| command));
+        state
     }
 
     /// An answer is missing that somebody waits for; if `all`, any answer.
     pub(crate) fn is_awaited(&self, all: bool) -> bool {
-        self.pending
-            .values()
-            .any(|pending| all || !pending.reply.is_closed())
+        self.doubts.is_awaited(all)
+            || self
+                .pending
+                .values()
+                .any(|pending| all || !pending.reply.is_closed())
     }
 
     /// What is not out.
@@ -377,6 +474,7 @@ impl Traffic {
         let mut unfinished = Unfinished {
             unconfirmed: one_way.written - one_way.confirmed,
             acknowledgements: one_way.acknowledgements_written - one_way.acknowledgements_confirmed,
+            transactions: self.doubts.len() as u64,
             ..Unfinished::default()
         };
         for pending in self.pending.values() {
@@ -415,6 +513,9 @@ impl Traffic {
             };
             pending.reply.send(Err(error));
         }
+        for doubt in self.doubts.drain() {
+            doubt.reply.send(Err(in_doubt(&doubt.id)));
+        }
         let one_way = &self.one_way;
         let mut lost = one_way.written - one_way.confirmed;
         for item in self.staged.drain(..) {
@@ -429,15 +530,34 @@ impl Traffic {
     }
 }
 
-/// What a new broker is told.
+/// What a new connection begins with.
 #[derive(Debug, Default)]
 pub(crate) struct Restore {
     /// The commands that open the connection.
     pub(crate) opening: Vec<Command>,
-    /// The state of the connection.
-    pub(crate) state: Vec<Command>,
-    /// What was not answered, in the old order and under the old ids.
-    pub(crate) again: Vec<Command>,
+    /// How many commands are sent again because they were not answered.
+    pub(crate) resumed: u64,
+}
+
+/// What an open connection goes on with.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// These go before everything else.
+    Commands(Vec<Command>),
+    /// Answers are awaited on which all the rest depends.
+    Wait,
+    /// All was restored.
+    Nothing,
+}
+
+/// How far the restoring is.
+#[derive(Debug, PartialEq, Eq)]
+enum Restoring {
+    /// The broker is to be asked what became of commits.
+    Ask,
+    /// Its answers are awaited.
+    Await,
+    Done,
 }
 
 impl Kind {
@@ -479,13 +599,6 @@ impl Tracked {
     }
 }
 
-fn transaction_guard(guard: &Guard) -> Option<&Arc<TransactionGuard>> {
-    match guard {
-        Guard::Transaction(guard) => Some(guard),
-        _ => None,
-    }
-}
-
 fn response() -> Command {
     Command::from(Response::default())
 }
@@ -494,6 +607,14 @@ fn interrupted() -> Error {
     Error::new(
         ErrorKind::Interrupted,
         "the connection broke since the message was delivered: it is delivered again",
+    )
+}
+
+/// For whoever commits: it has not happened, and can be tried again.
+fn not_committed() -> Error {
+    Error::new(
+        ErrorKind::Interrupted,
+        "the connection broke before the transaction was committed",
     )
 }
 

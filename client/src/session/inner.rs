@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use super::AcknowledgeMode;
-use super::completing::Completing;
+use super::completing::{Completing, Step, by};
 use crate::connection::ConnectionInner;
 use crate::consumer::{Mailbox, Out, Rules};
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::{Guard, Receipt};
-use crate::transaction::{Transaction, Transactions, rolled_back};
+use crate::transaction::Transaction;
 use crate::wire::{ConsumerId, Destination, EntityId, RemoveInfo, SessionId, SessionInfo, TransactionInfo};
 
 #[derive(Debug)]
@@ -19,7 +20,10 @@ pub(crate) struct SessionInner {
     pub(crate) connection: Arc<ConnectionInner>,
     pub(crate) id: SessionId,
     pub(crate) mode: AcknowledgeMode,
-    transactions: Arc<Mutex<Transactions>>,
+    /// The one that is open.
+    transaction: Mutex<Option<Transaction>>,
+    /// Transactions are completed one after another.
+    turn: Semaphore,
     consumers: Mutex<Vec<Arc<Mailbox>>>,
     /// Closed, but part of the open transaction, with the number of the last message each has delivered.
     leaving: Mutex<Vec<(Arc<Mailbox>, i64)>>,
@@ -38,15 +42,12 @@ impl SessionInner {
             ..SessionInfo::default()
         };
         connection.link.post(info, Guard::Always)?;
-        let transactions: Arc<Mutex<Transactions>> = Arc::default();
-        if mode == AcknowledgeMode::Transacted {
-            connection.hub.add_transactions(id.value, transactions.clone());
-        }
         Ok(Self {
             connection,
             id,
             mode,
-            transactions,
+            transaction: Mutex::default(),
+            turn: Semaphore::new(1),
             consumers: Mutex::default(),
             leaving: Mutex::default(),
             last_consumer: AtomicI64::new(0),
@@ -111,7 +112,7 @@ impl SessionInner {
         Ok(())
     }
 
-    pub(super) fn rules(&self, prefetch: u16, destination: &Destination) -> Rules {
+    pub(super) fn rules(&self, prefetch: u16, destination: &Destination, durable: bool) -> Rules {
         let options = &self.connection.options;
         let lasting = self.connection.survives_breaks;
         let prefetch_size = usize::from(prefetch);
@@ -140,6 +141,7 @@ impl SessionInner {
             } else {
                 0
             },
+            comes_again: durable || (destination.is_queue() && !destination.is_temporary()),
             browses: false,
         }
     }
@@ -164,44 +166,44 @@ impl SessionInner {
     /// The transaction that something is sent or delivered in.
     pub(crate) fn enter(&self) -> Result<Transaction> {
         let connection = &self.connection;
-        let mut transactions = self.transactions.lock();
-        transactions
-            .enter(|| {
-                let transaction = Transaction::new(&connection.id, connection.next_transaction());
-                let begin = transaction.step(&connection.id, TransactionInfo::BEGIN);
-                connection.link.post(begin, transaction.guard())?;
-                Ok(transaction)
-            })
-            .cloned()
+        let mut current = self.transaction.lock();
+        if let Some(transaction) = &*current {
+            return Ok(transaction.clone());
+        }
+        let transaction = Transaction::new(&connection.id, connection.next_transaction());
+        let begin = transaction.step(&connection.id, TransactionInfo::BEGIN);
+        connection.link.post(begin, transaction.guard())?;
+        Ok(current.insert(transaction).clone())
     }
 
     /// The transaction a message is sent in, if the session is transacted.
     pub(crate) fn enter_to_send(&self) -> Result<Option<Transaction>> {
         self.check_open()?;
-        if self.mode != AcknowledgeMode::Transacted {
-            return Ok(None);
+        match self.mode {
+            AcknowledgeMode::Transacted => self.enter().map(Some),
+            _ => Ok(None),
         }
-        let transaction = self.enter()?;
-        if transaction.is_dead() {
-            return Err(rolled_back(
-                "the connection broke after it had received something",
-            ));
-        }
-        Ok(Some(transaction))
     }
 
     /// Commits or rolls back.
-    pub(super) async fn complete(&self, step: i8) -> Result<()> {
-        let Some(transaction) = self.transactions.lock().complete() else {
+    pub(super) async fn complete(&self, step: Step) -> Result<()> {
+        let deadline = self.connection.request_deadline();
+        let turn = async { Ok(self.turn.acquire().await) };
+        let _turn = by(deadline, "another commit or rollback of the session", turn).await?;
+        let Some(transaction) = self.transaction.lock().take() else {
             return Ok(());
         };
-        Completing::new(self).run(&transaction, step).await
+        Completing::begin(self, transaction, deadline).run(step).await
     }
 
-    /// The transaction that was taken to be completed is over, and the consumers that stayed for it go.
+    /// A transaction is over, and the consumers that stayed for it go.
     pub(super) fn completed(&self) {
-        self.transactions.lock().completed();
-        for (mailbox, last) in self.leaving.lock().drain(..) {
+        let mut leaving = self.leaving.lock();
+        let left: Vec<_> = leaving
+            .extract_if(.., |(mailbox, _)| !mailbox.in_transaction())
+            .collect();
+        drop(leaving);
+        for (mailbox, last) in left {
             if self.forget_consumer(mailbox.id()) {
                 let _ = self.connection.link.post(mailbox.farewell(last), Guard::Always);
             }
@@ -215,14 +217,13 @@ impl SessionInner {
         }
         if self.mode == AcknowledgeMode::Transacted {
             // Only the broker's answer could fail, and the session goes anyway.
-            let _ = self.complete(TransactionInfo::ROLLBACK).await;
+            let _ = self.complete(Step::RollBack).await;
         }
         self.remove()
     }
 
     /// Takes leave of the broker.
     fn remove(&self) -> i64 {
-        self.connection.hub.remove_transactions(self.id.value);
         let consumers = std::mem::take(&mut *self.consumers.lock());
         let mut last = RemoveInfo::UNKNOWN_DELIVERED;
         for mailbox in consumers {
@@ -245,7 +246,9 @@ impl Drop for SessionInner {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
-        if let Some(transaction) = self.transactions.lock().complete() {
+        if let Some(transaction) = self.transaction.lock().take() {
+            // What waits of it need not be sent any more.
+            transaction.kill();
             let rollback = transaction.step(&self.connection.id, TransactionInfo::ROLLBACK);
             let _ = self.connection.link.post(rollback, transaction.guard());
         }

@@ -13,7 +13,8 @@ use crate::connection::temporary::TemporaryDestination;
 use crate::consumer::{Browser, Consumer, ConsumerOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::Producer;
-use crate::wire::{Destination, DestinationKind, RemoveSubscriptionInfo, SessionId, TransactionInfo};
+use crate::wire::{Destination, DestinationKind, RemoveSubscriptionInfo, SessionId};
+use completing::Step;
 use subscribe::Kind;
 
 /// When a received message counts as consumed (the modes of JMS `Session`, and ActiveMQ's `INDIVIDUAL_ACKNOWLEDGE`).
@@ -280,19 +281,30 @@ impl Session {
 
     /// Commits the transaction and begins another (`commit`). Without work since the last one there is nothing to do.
     ///
+    /// An open transaction survives the break of a `failover:` connection, several of them as well: what it sent is sent
+    /// again, and what it received is not shown a second time when the broker delivers it again, which must happen before
+    /// the commit. The commit waits for that, as long as
+    /// [`consumer_failover_redelivery_wait_period`](crate::options::ConnectionOptions::consumer_failover_redelivery_wait_period)
+    /// allows. A message that another consumer gets instead, or that came from a topic without a durable subscription or
+    /// from a temporary queue, does not come again: as with ActiveMQ's client, the transaction is rolled back then.
+    ///
+    /// If the connection breaks before the answer comes, a broker that keeps the outcomes of transactions, such as
+    /// broker-lite, is asked what has happened, and a commit that has not is tried again. All of that takes no longer than
+    /// [`request_timeout`](crate::options::ConnectionOptions::request_timeout).
+    ///
     /// # Errors
     ///
     /// * [`is_rolled_back`](Error::is_rolled_back): nothing of it happened, and what it received is delivered again.
-    ///   That is so if the broker refuses, or if the connection broke since the transaction received something: it
-    ///   cannot be told to another broker.
-    /// * [`is_in_doubt`](Error::is_in_doubt): the commit was sent and not answered, because the connection broke or the
-    ///   broker took longer than [`request_timeout`](crate::options::ConnectionOptions::request_timeout). It may have
-    ///   happened or not.
+    /// * [`is_in_doubt`](Error::is_in_doubt): the commit was sent and not answered, and no broker could tell its outcome.
+    ///   See [`CommitInDoubt`](crate::CommitInDoubt).
+    /// * [`is_timeout`](Error::is_timeout): another commit or rollback of this session took too long, and this one has not
+    ///   begun: the transaction is still open.
     /// * [`is_illegal_state`](Error::is_illegal_state) for a session that is not transacted.
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: if the future is dropped the outcome is not known.
+    /// Not cancel safe: if the future is dropped the transaction is rolled back, unless its commit is on its way. Then the
+    /// outcome is not known, as for [`CommitInDoubt`](crate::CommitInDoubt).
     #[tracing::instrument(
         level = "debug",
         skip_all,
@@ -300,7 +312,7 @@ impl Session {
     )]
     pub async fn commit(&self) -> Result<()> {
         self.inner.check_transacted()?;
-        self.inner.complete(TransactionInfo::COMMIT_ONE_PHASE).await
+        self.inner.complete(Step::Commit).await
     }
 
     /// Rolls the transaction back and begins another (`rollback`): what it sent is gone, and what it received is
@@ -313,11 +325,10 @@ impl Session {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped the transaction is rolled back, but what it received is delivered again only when its
-    /// consumer is closed.
+    /// If the future is dropped the transaction is rolled back nevertheless.
     pub async fn rollback(&self) -> Result<()> {
         self.inner.check_transacted()?;
-        self.inner.complete(TransactionInfo::ROLLBACK).await
+        self.inner.complete(Step::RollBack).await
     }
 
     /// Delivers again what was delivered and not acknowledged (`recover`).

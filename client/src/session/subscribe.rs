@@ -59,7 +59,7 @@ impl SessionInner {
             .unwrap_or_else(|| self.prefetch(destination, kind));
         let rules = match kind {
             Kind::Browser => Rules::browser(prefetch),
-            _ => self.rules(prefetch, destination),
+            _ => self.rules(prefetch, destination, matches!(kind, Kind::Durable(_))),
         };
         loop {
             let info = self.consumer_info(destination, &options, prefetch, kind);

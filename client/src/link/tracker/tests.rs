@@ -86,11 +86,6 @@ fn remove(id: EntityId) -> Command {
     })
 }
 
-/// What follows the opening.
-fn state(tracker: &mut Tracker) -> Vec<Command> {
-    tracker.restore().split_off(Tracker::OPENING)
-}
-
 fn observe(tracker: &mut Tracker, commands: &[Command]) {
     for command in commands {
         tracker.observe(command, None);
@@ -99,8 +94,8 @@ fn observe(tracker: &mut Tracker, commands: &[Command]) {
 
 #[test]
 fn the_opening_says_that_it_is_a_reconnect() {
-    let opening = tracker().restore();
-    assert_eq!(opening.len(), Tracker::OPENING);
+    let opening = tracker().opening();
+    assert_eq!(opening.len(), 2);
     assert!(matches!(&opening[0], Command::ConnectionControl(control) if control.fault_tolerant));
     assert!(matches!(&opening[1], Command::ConnectionInfo(info) if info.failover_reconnect));
 }
@@ -130,9 +125,9 @@ fn temporary_destinations_come_before_sessions_and_sessions_with_what_they_have(
         session(2),
         consumer(2, 1),
     ];
-    assert_eq!(state(&mut tracker), expected);
+    assert_eq!(tracker.restore(), expected);
     // It is told to the next one as well.
-    assert_eq!(state(&mut tracker), expected);
+    assert_eq!(tracker.restore(), expected);
 }
 
 #[test]
@@ -163,7 +158,7 @@ fn what_is_removed_is_not_restored() {
     );
     tracker.remove(&EntityId::Consumer(consumer_id(1, 1)));
     tracker.remove_destination(&temporary("u", DestinationInfo::ADD));
-    assert_eq!(state(&mut tracker), [session(1)]);
+    assert_eq!(tracker.restore(), [session(1)]);
 }
 
 #[test]
@@ -174,7 +169,7 @@ fn ordinary_destinations_are_the_brokers_own_affair() {
         ..DestinationInfo::default()
     };
     assert!(!tracker.observe(&Command::from(info), None));
-    assert_eq!(state(&mut tracker), []);
+    assert_eq!(tracker.restore(), []);
 }
 
 #[test]
@@ -188,10 +183,10 @@ fn open_transactions_are_repeated_and_others_are_not() {
     assert!(!tracker.observe(&message(Some(3), 1), None));
     assert!(!tracker.observe(&message(None, 1), None));
     dead.kill();
-    assert_eq!(state(&mut tracker), [begin(1), message(Some(1), 1)]);
+    assert_eq!(tracker.restore(), [begin(1), message(Some(1), 1)]);
     assert!(tracker.knows(&transaction_id(1)) && !tracker.knows(&transaction_id(2)));
     tracker.end_transaction(&transaction_id(1));
-    assert_eq!(state(&mut tracker), []);
+    assert_eq!(tracker.restore(), []);
 }
 
 #[test]
@@ -207,7 +202,7 @@ fn a_producer_closed_within_its_transaction_comes_back_for_the_replay() {
     let mut tracker = tracker();
     tracker.observe(&begin(1), Some(&Arc::default()));
     observe(&mut tracker, &closing);
-    let restored = state(&mut tracker);
+    let restored = tracker.restore();
     assert_eq!(
         restored[..4],
         [session(1), producer(1, 1), begin(1), message(Some(1), 1)]
@@ -218,7 +213,7 @@ fn a_producer_closed_within_its_transaction_comes_back_for_the_replay() {
     let mut forgetful = Tracker::new(Box::default(), false);
     forgetful.observe(&begin(1), Some(&Arc::default()));
     observe(&mut forgetful, &closing);
-    assert_eq!(state(&mut forgetful), [session(1), begin(1), message(Some(1), 1)]);
+    assert_eq!(forgetful.restore(), [session(1), begin(1), message(Some(1), 1)]);
 }
 
 #[test]
@@ -227,5 +222,5 @@ fn a_prefetch_that_the_broker_changed_stays_changed() {
     observe(&mut tracker, &[consumer(1, 1)]);
     tracker.set_prefetch(&consumer_id(1, 1), 7);
     tracker.set_prefetch(&consumer_id(1, 9), 8);
-    assert!(matches!(&state(&mut tracker)[..], [Command::ConsumerInfo(info)] if info.prefetch_size == 7));
+    assert!(matches!(&tracker.restore()[..], [Command::ConsumerInfo(info)] if info.prefetch_size == 7));
 }

@@ -1,6 +1,10 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures::FutureExt;
 use tokio::sync::oneshot;
 
+use super::super::guard::TransactionGuard;
 use super::*;
 use crate::wire::{
     ConsumerId, ConsumerInfo, ExceptionResponse, LocalTransactionId, Message, MessageAck, MessageId,
@@ -131,28 +135,163 @@ fn a_dead_transaction_that_the_broker_knows_is_rolled_back_there() {
     );
 }
 
+/// What a new connection goes on with if the broker keeps no outcomes.
+fn restored(traffic: &mut Traffic) -> Vec<Command> {
+    reopened(traffic, None);
+    let Next::Commands(commands) = traffic.restore_next() else {
+        panic!("everything is restored");
+    };
+    assert_eq!(traffic.restore_next(), Next::Nothing);
+    commands
+}
+
+fn reopened(traffic: &mut Traffic, outcomes: Option<TransactionOutcomes>) {
+    traffic.opened(outcomes, Moment::now());
+}
+
+fn outcomes(store: &str, kept: Duration) -> Option<TransactionOutcomes> {
+    Some(TransactionOutcomes {
+        store: store.into(),
+        kept: kept.as_millis() as u64,
+    })
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A transaction whose commit has left, and the connection broke after as many of its bytes.
+fn doubtful(flushed: u64) -> (Traffic, Arc<TransactionGuard>, Answer) {
+    let (state, guard) = transaction();
+    let mut traffic = lasting();
+    reopened(&mut traffic, outcomes("store", MINUTE));
+    while traffic.restore_next() != Next::Nothing {}
+    traffic.written(item(1, step(TransactionInfo::BEGIN), guard), 0);
+    let over = Guard::TransactionOn(state.clone(), 1);
+    let (commit, committed) = request(2, step(TransactionInfo::COMMIT_ONE_PHASE), over);
+    state.committing_from(Moment::now());
+    let commit = traffic.admit(commit, 1).unwrap();
+    traffic.written(commit, 100);
+    traffic.broken(flushed);
+    (traffic, state, committed)
+}
+
+fn refusal(id: i32, class: &str) -> Command {
+    Command::from(Box::new(ExceptionResponse {
+        correlation_id: id,
+        exception: Some(Throwable::new(class, "no")),
+        ..ExceptionResponse::default()
+    }))
+}
+
 #[test]
-fn a_commit_is_in_doubt_only_if_a_byte_of_it_has_left() {
-    for (flushed, in_doubt) in [(100, false), (101, true)] {
-        let (_, guard) = transaction();
-        let mut traffic = lasting();
-        traffic.written(item(1, step(TransactionInfo::BEGIN), guard.clone()), 0);
-        let (commit, mut committed) = request(2, step(TransactionInfo::COMMIT_ONE_PHASE), guard);
-        let commit = traffic.admit(commit, 1).unwrap();
-        traffic.written(commit, 100);
-        traffic.broken(flushed);
-        if in_doubt {
-            assert!(answer(&mut committed).unwrap().unwrap_err().is_in_doubt());
-            assert_eq!(traffic.restore().state, []);
-        } else {
-            assert!(answer(&mut committed).is_none());
-            assert_eq!(ids(&traffic.restore().state), [1]);
-            assert_eq!(
-                traffic.staged.front().map(|item| item.command.command_id()),
-                Some(2)
-            );
-        }
+fn a_commit_of_which_no_byte_has_left_is_tried_again_by_whoever_commits() {
+    let (mut traffic, state, mut committed) = doubtful(100);
+    assert!(answer(&mut committed).unwrap().unwrap_err().is_interrupted());
+    assert_eq!(ids(&restored(&mut traffic)), [1]);
+    assert!(state.kill(), "it can still be given up");
+}
+
+#[test]
+fn a_commit_is_in_doubt_with_a_broker_that_cannot_know() {
+    let too_short = Duration::from_secs(1);
+    for other in [None, outcomes("another", MINUTE), outcomes("store", too_short)] {
+        let (mut traffic, state, mut committed) = doubtful(101);
+        assert!(answer(&mut committed).is_none(), "the next broker may know");
+        reopened(&mut traffic, other);
+        let error = answer(&mut committed).unwrap().unwrap_err();
+        assert_eq!(error.in_doubt().map(|doubt| &*doubt.transaction), Some("TX::0"));
+        assert_eq!(traffic.restore_next(), Next::Commands(vec![]));
+        assert!(!state.kill());
     }
+    let (mut traffic, _, mut committed) = doubtful(101);
+    traffic.opened(outcomes("store", MINUTE), Moment::now().later(MINUTE));
+    assert!(answer(&mut committed).unwrap().unwrap_err().is_in_doubt());
+}
+
+#[test]
+fn a_broker_that_knows_is_asked_before_anything_else() {
+    let (mut traffic, _, mut committed) = doubtful(101);
+    let (asked, _waits) = request(7, message(1), Guard::Always);
+    traffic.written(asked, 200);
+    // Through several breaks.
+    for _ in 0..3 {
+        traffic.broken(1000);
+        assert_eq!(traffic.restore().resumed, 1);
+        reopened(&mut traffic, outcomes("store", MINUTE));
+        let Next::Commands(questions) = traffic.restore_next() else {
+            panic!("the broker is asked");
+        };
+        assert_eq!(ids(&questions), [2]);
+        assert_eq!(traffic.restore_next(), Next::Wait);
+        assert!(traffic.is_awaited(false));
+    }
+    assert!(answer(&mut committed).is_none());
+    assert!(respond(&mut traffic, 2));
+    assert!(answer(&mut committed).unwrap().is_ok());
+    // Of the transaction nothing is told any more.
+    let Next::Commands(rest) = traffic.restore_next() else {
+        panic!("the rest follows");
+    };
+    assert_eq!(ids(&rest), [7]);
+    assert_eq!(traffic.restore_next(), Next::Nothing);
+}
+
+#[test]
+fn a_commit_that_has_not_happened_is_for_whoever_commits_once_all_is_restored() {
+    let (mut traffic, state, mut committed) = doubtful(101);
+    reopened(&mut traffic, outcomes("store", MINUTE));
+    traffic.restore_next();
+    assert!(traffic.answered(2, refusal(2, "javax.jms.JMSException")));
+    assert!(answer(&mut committed).unwrap().unwrap_err().is_interrupted());
+    assert!(matches!(traffic.restore_next(), Next::Commands(rest) if ids(&rest) == [1]));
+    assert!(state.kill(), "it can still be given up");
+}
+
+#[test]
+fn a_no_that_comes_when_the_outcome_may_be_forgotten_says_nothing() {
+    let mut doubts = Doubts::default();
+    let (sender, _receiver) = oneshot::channel();
+    let (state, _) = transaction();
+    let now = Moment::now();
+    state.committing_from(now);
+    let mut commit = Command::from(step(TransactionInfo::COMMIT_ONE_PHASE));
+    commit.set_header(2, true);
+    doubts.add(Doubt {
+        id: TransactionId::Local(LocalTransactionId::default()),
+        commit,
+        reply: Reply::new(sender, None),
+        guard: state,
+        outcomes: outcomes("store", MINUTE),
+    });
+    assert!(doubts.ask(outcomes("store", MINUTE).as_ref(), now).is_empty());
+    let (_, knew) = doubts.answered(2, || now.later(MINUTE)).unwrap();
+    assert!(!knew);
+}
+
+#[test]
+fn a_commit_that_nobody_waits_for_any_more_is_not_asked_for() {
+    let (mut traffic, state, committed) = doubtful(101);
+    reopened(&mut traffic, outcomes("store", MINUTE));
+    traffic.restore_next();
+    assert_eq!(traffic.restore_next(), Next::Wait);
+    drop(committed);
+    assert_eq!(traffic.restore_next(), Next::Commands(vec![]));
+    assert!(!state.kill());
+    // A no that comes nevertheless is for nobody.
+    assert!(!traffic.answered(2, refusal(2, "javax.jms.JMSException")));
+}
+
+#[test]
+fn what_was_acknowledged_in_a_transaction_belongs_to_its_connection() {
+    let traffic = lasting();
+    let (state, _) = transaction();
+    let over = || Guard::TransactionOn(state.clone(), 1);
+    let ack = || Box::new(MessageAck::default());
+    assert!(traffic.admit(item(1, ack(), over()), 1).is_some());
+    assert!(traffic.admit(item(1, ack(), over()), 2).is_none());
+    let (commit, mut committed) = request(2, step(TransactionInfo::COMMIT_ONE_PHASE), over());
+    assert!(traffic.admit(commit, 2).is_none());
+    assert!(answer(&mut committed).unwrap().unwrap_err().is_interrupted());
+    assert!(state.kill(), "its commit was not written");
 }
 
 #[test]
@@ -166,7 +305,7 @@ fn a_rollback_and_a_farewell_have_happened_when_the_connection_broke() {
     traffic.broken(100);
     assert!(answer(&mut rolled_back).unwrap().is_ok());
     assert!(answer(&mut gone).unwrap().is_ok());
-    assert_eq!(traffic.restore().again, []);
+    assert_eq!(restored(&mut traffic), []);
 }
 
 #[test]
@@ -181,10 +320,10 @@ fn unanswered_requests_are_repeated_in_their_order_if_somebody_waits() {
     drop(waiting.remove(1));
     respond(&mut traffic, 7);
     traffic.broken(1000);
-    assert_eq!(ids(&traffic.restore().again), [3, 4]);
+    assert_eq!(ids(&restored(&mut traffic)), [3, 4]);
     // And again after the next break.
     traffic.broken(1000);
-    assert_eq!(ids(&traffic.restore().again), [3, 4]);
+    assert_eq!(ids(&restored(&mut traffic)), [3, 4]);
 }
 
 #[test]
@@ -197,8 +336,8 @@ fn what_the_tracker_repeats_is_repeated_once_and_answers_its_request() {
     let (asked, mut receiver) = request(4, Box::new(info), Guard::Always);
     traffic.written(asked, 0);
     traffic.broken(1000);
-    let restore = traffic.restore();
-    assert_eq!((ids(&restore.state), ids(&restore.again)), (vec![4], vec![]));
+    assert_eq!(traffic.restore().resumed, 0);
+    assert_eq!(ids(&restored(&mut traffic)), [4]);
     assert!(respond(&mut traffic, 4));
     assert!(answer(&mut receiver).unwrap().is_ok());
 }
@@ -212,15 +351,10 @@ fn what_the_broker_refused_is_not_repeated() {
     };
     let (asked, mut receiver) = request(4, info, Guard::Always);
     traffic.written(asked, 0);
-    let refusal = ExceptionResponse {
-        correlation_id: 4,
-        exception: Some(Throwable::new("java.lang.SecurityException", "no")),
-        ..ExceptionResponse::default()
-    };
-    assert!(traffic.answered(4, Command::from(Box::new(refusal))));
+    assert!(traffic.answered(4, refusal(4, "java.lang.SecurityException")));
     assert!(answer(&mut receiver).unwrap().unwrap_err().is_security());
     traffic.broken(1000);
-    assert_eq!(traffic.restore().state, []);
+    assert_eq!(restored(&mut traffic), []);
 }
 
 #[test]
@@ -239,7 +373,7 @@ fn a_consumer_that_waits_to_be_removed_is_not_restored() {
         ..RemoveInfo::default()
     };
     traffic.staged.push_back(item(2, farewell, Guard::Always));
-    assert_eq!(traffic.restore().state, []);
+    assert_eq!(restored(&mut traffic), []);
 }
 
 #[test]
@@ -255,7 +389,7 @@ fn messages_of_a_transaction_that_died_are_not_waited_for() {
     traffic.written(sent, 10);
     traffic.broken(1000);
     state.kill();
-    assert_eq!(traffic.restore().state, []);
+    assert_eq!(restored(&mut traffic), []);
     assert!(answer(&mut receiver).unwrap().unwrap_err().is_rolled_back());
 }
 
@@ -283,11 +417,11 @@ fn kept_messages_are_repeated_as_far_as_there_is_room() {
     let (asked, _receiver) = request(4, message(4), Guard::Always);
     traffic.written(asked, 0);
     assert_eq!(traffic.broken(1000), 1);
-    assert_eq!(ids(&traffic.restore().again), [2, 3, 4]);
+    assert_eq!(ids(&restored(&mut traffic)), [2, 3, 4]);
     // They are confirmed as the first time.
     respond(&mut traffic, 4);
     assert_eq!(traffic.broken(1000), 0);
-    assert!(traffic.restore().again.is_empty());
+    assert_eq!(restored(&mut traffic), []);
 }
 
 #[test]
