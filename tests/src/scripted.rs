@@ -1,11 +1,12 @@
 //! A peer that does exactly what a test says: the far end of a connection, one command at a time.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use openwire_client::wire::{
     BrokerInfo, Command, ConnectionInfo, Decoder, Encoder, ExceptionResponse, KeepAliveInfo, MessageDispatch,
-    Response, Throwable, WireFormat, WireFormatOptions, negotiate,
+    Response, Throwable, WireFormat, WireFormatInfo, WireFormatOptions, decode_map, encode_map, negotiate,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -69,6 +70,17 @@ impl ScriptedPeer {
         (connection, info)
     }
 
+    /// As [`accepted`](Self::accepted), by a broker that keeps the outcomes of transactions in a store of this name.
+    pub async fn accepted_keeping_outcomes(&self, store: &str) -> ScriptedConnection {
+        let mut connection = self.accept().await;
+        connection
+            .handshake_keeping_outcomes(store, Duration::from_secs(600))
+            .await;
+        connection.introduce().await;
+        connection.accept_client().await;
+        connection
+    }
+
     /// Nobody tries to connect.
     ///
     /// # Panics
@@ -97,6 +109,28 @@ impl ScriptedConnection {
     /// If the client does not keep to it.
     pub async fn handshake(&mut self, options: &WireFormatOptions) {
         let offer = options.to_info().expect("the offer has an encoding");
+        self.handshake_with(options, offer).await;
+    }
+
+    /// As a broker that keeps the outcomes of transactions in a store of this name.
+    ///
+    /// # Panics
+    ///
+    /// If the client does not keep to it.
+    pub async fn handshake_keeping_outcomes(&mut self, store: &str, kept: Duration) {
+        let options = WireFormatOptions::default();
+        let mut offer = options.to_info().expect("the offer has an encoding");
+        let properties = offer.marshalled_properties.take().expect("it has some");
+        let mut map = decode_map(properties).expect("they are ours");
+        map.insert("TransactionOutcomes", store);
+        map.insert("TransactionOutcomesKept", kept.as_millis() as i64);
+        let mut properties = BytesMut::new();
+        encode_map(&map, &mut properties).expect("they have an encoding");
+        offer.marshalled_properties = Some(properties.freeze());
+        self.handshake_with(&options, offer).await;
+    }
+
+    async fn handshake_with(&mut self, options: &WireFormatOptions, offer: WireFormatInfo) {
         self.send(offer).await;
         let Some(Command::WireFormatInfo(info)) = self.next().await else {
             panic!("a client begins with a WireFormatInfo");
