@@ -4,6 +4,7 @@ mod closing;
 mod connecting;
 mod credentials;
 mod delivery;
+mod faults;
 mod in_flight;
 mod log;
 mod progress;
