@@ -86,8 +86,11 @@ impl Core {
             let mut message =
                 self.temporary_advisory(owner, &temporary, DestinationInfo::ADD, topic, Some(key));
             Arc::make_mut(&mut message).broker_out_time = turn.now;
-            self.memory_used += accounting_size(&message) as usize;
-            self.subscriptions[key.0].waiting.push_back(message);
+            let subscription = &mut self.subscriptions[key.0];
+            if subscription.selects(&message) {
+                self.memory_used += accounting_size(&message) as usize;
+                subscription.waiting.push_back(message);
+            }
         }
         self.feed(key, turn);
     }

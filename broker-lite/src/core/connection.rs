@@ -13,6 +13,7 @@ use super::refusal::Refusal;
 use super::subscription::{InFlight, Source, Subscription, SubscriptionKey};
 use super::transaction::Transaction;
 use super::{Core, Outcome, Turn};
+use crate::selector::Selector;
 use crate::store::accounting_size;
 
 /// The session that exists with each connection, for the client's own consumer of advisories.
@@ -261,6 +262,7 @@ impl Core {
         }
         check_room(connection.consumers.len(), "consumers")?;
         check_supported(&info)?;
+        let selector = selector_of(&info)?;
         let destination = info
             .destination
             .as_ref()
@@ -269,6 +271,7 @@ impl Core {
         let prefetch = u32::try_from(info.prefetch_size).unwrap_or(0);
         let mut subscription = Subscription::new(id.clone(), from, source, prefetch);
         subscription.no_local = info.no_local;
+        subscription.selector = selector;
         let key = SubscriptionKey(self.subscriptions.insert(subscription));
         self.connections[from.0 as usize]
             .consumers
@@ -493,15 +496,21 @@ impl Core {
     }
 }
 
+/// What a consumer of a topic selects. A blank text selects all, as JMS has it.
+fn selector_of(info: &ConsumerInfo) -> Result<Option<Box<Selector>>, Refusal> {
+    let Some(text) = info.selector.as_ref().filter(|text| !text.trim().is_empty()) else {
+        return Ok(None);
+    };
+    let selector = Selector::parse(text).map_err(|error| Refusal::selector(&error))?;
+    if !info.destination.as_ref().is_some_and(Destination::is_topic) {
+        return Err(Refusal::unsupported("message selectors on queues are"));
+    }
+    Ok(Some(Box::new(selector)))
+}
+
 /// What this broker cannot do for a consumer is refused rather than ignored.
 fn check_supported(info: &ConsumerInfo) -> Result<(), Refusal> {
     let unsupported = [
-        (
-            info.selector
-                .as_ref()
-                .is_some_and(|selector| !selector.trim().is_empty()),
-            "message selectors are",
-        ),
         (info.subscription_name.is_some(), "durable subscriptions are"),
         (info.browser, "queue browsers are"),
         (info.exclusive, "exclusive consumers are"),

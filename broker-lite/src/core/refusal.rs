@@ -2,6 +2,7 @@
 
 use openwire_client::wire::{Command, ExceptionResponse, Throwable};
 
+use crate::selector::SelectorError;
 use crate::store::StoreError;
 
 /// A command that is refused and had no effect.
@@ -48,6 +49,13 @@ impl Refusal {
 
     pub(super) fn io(message: impl Into<String>) -> Self {
         Self::new("java.io.IOException", message)
+    }
+
+    pub(super) fn selector(error: &SelectorError) -> Self {
+        Self::new(
+            "javax.jms.InvalidSelectorException",
+            format!("the selector is invalid {error}"),
+        )
     }
 
     pub(super) fn rolled_back(message: impl Into<String>) -> Self {

@@ -196,7 +196,7 @@ impl Core {
                 let sender = message.message_id.as_ref().and_then(|id| id.producer_id.as_ref());
                 sender.and_then(|id| id.connection_id.as_deref()) == subscription.id.connection_id.as_deref()
             };
-            if subscription.no_local && local() {
+            if subscription.no_local && local() || !subscription.selects(&message) {
                 continue;
             }
             self.memory_used += accounting_size(&message) as usize;

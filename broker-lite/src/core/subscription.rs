@@ -8,6 +8,7 @@ use openwire_client::wire::{ConsumerId, Message, MessageId};
 use super::effect::ConnectionKey;
 use super::queue::{Entry, QueueKey};
 use super::topic::TopicKey;
+use crate::selector::Selector;
 
 /// Names a subscription inside the core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,6 +61,8 @@ pub(super) struct Subscription {
     /// acknowledged them in a transaction that is open.
     pub(super) extension: usize,
     pub(super) no_local: bool,
+    /// What it wants of a topic; none is all. A queue's consumer has none.
+    pub(super) selector: Option<Box<Selector>>,
     /// What a queue consumer has, in order of dispatch.
     pub(super) in_flight: VecDeque<InFlight>,
     /// How many messages a topic consumer has: nobody will ask for them again.
@@ -80,6 +83,7 @@ impl Subscription {
             prefetch,
             extension: 0,
             no_local: false,
+            selector: None,
             in_flight: VecDeque::new(),
             topic_in_flight: 0,
             waiting: VecDeque::new(),
@@ -98,6 +102,17 @@ impl Subscription {
             Source::Topics(_) => self.topic_in_flight,
         };
         in_flight.saturating_sub(self.extension) < self.prefetch as usize
+    }
+
+    /// True if the selector, if there is one, selects the message. One that does not fit the message does not.
+    pub(super) fn selects(&self, message: &Message) -> bool {
+        let Some(selector) = &self.selector else {
+            return true;
+        };
+        selector.matches(message).unwrap_or_else(|error| {
+            tracing::debug!(consumer = %self.id, %selector, %error, "the selector cannot be applied to a message");
+            false
+        })
     }
 
     /// The positions of the messages from `first` (none: the oldest) to `last`, both included.

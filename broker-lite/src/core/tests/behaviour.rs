@@ -477,6 +477,55 @@ fn a_full_broker_holds_back_producers_and_lets_them_go() {
 }
 
 #[test]
+fn a_topic_consumer_gets_what_it_selects() {
+    let mut rig = Rig::new(false);
+    let client = rig.connect();
+    let topic = Destination::topic("prices");
+    let subscribe = |consumer, destination: &Destination, selector: &str| {
+        Box::new(ConsumerInfo {
+            consumer_id: Some(client.consumer(consumer)),
+            destination: Some(destination.clone()),
+            prefetch_size: 10,
+            selector: Some(selector.into()),
+            ..ConsumerInfo::default()
+        })
+    };
+    for (consumer, selector) in [
+        (1, "JMSPriority > 4"),
+        (2, " "),
+        (3, "NOT (JMSType + 1 = 1)"),
+        (4, "JMSPriority - JMSType = 1"),
+    ] {
+        rig.ask(client, subscribe(consumer, &topic, selector)).unwrap();
+    }
+    for (number, priority) in [(1, 4), (2, 5), (3, 9)] {
+        let message = Message {
+            destination: Some(topic.clone()),
+            priority,
+            message_type: Some("a".into()),
+            ..Rig::message(client, number, false)
+        };
+        rig.ask(client, Arc::new(message)).unwrap();
+    }
+    let mut seen: Vec<_> = rig
+        .dispatched(client)
+        .into_iter()
+        .map(|(consumer, number, _)| (consumer, number))
+        .collect();
+    seen.sort_unstable();
+    // A selector that does not fit a message, as the last one, does not select it.
+    assert_eq!(
+        seen,
+        [(1, 2), (1, 3), (2, 1), (2, 2), (2, 3), (3, 1), (3, 2), (3, 3)]
+    );
+    for destination in [&topic, &Destination::queue(QUEUE)] {
+        let wrong = rig.ask(client, subscribe(5, destination, "JMSPriority >"));
+        assert_eq!(wrong, Err("InvalidSelectorException".into()));
+    }
+    assert_eq!(rig.stats().consumers, 4);
+}
+
+#[test]
 fn what_the_broker_cannot_do_is_refused() {
     let mut rig = Rig::new(false);
     let client = rig.connect();
