@@ -36,6 +36,23 @@ pub enum UpdateUrl {
 ///
 /// The name of each in a URI is the field's in camel case unless its documentation says otherwise.
 /// Durations are whole milliseconds in a URI.
+///
+/// # How long connecting may take
+///
+/// The first time and every other time, each step has its own end, and an attempt has one in all:
+///
+/// | step | option | default | without an end |
+/// |---|---|---|---|
+/// | name, connection, TLS | `connectionTimeout` of the address | 30 s | `infinite`, 0 |
+/// | the broker's `WireFormatInfo` | `negotiationTimeout` of the address | 10 s | `infinite`, 0 |
+/// | the credentials provider | `ConnectionFactory::credentials_timeout` | 10 s | `None` |
+/// | the answer to `ConnectionInfo` | `jms.connectResponseTimeout` | 30 s | `infinite`, 0 |
+/// | all of these, for one address | `connectTimeout` | 30 s | `infinite` |
+/// | each answer to what is restored | `restoreTimeout` | 30 s | `infinite` |
+/// | the first connection, with all attempts | `ConnectionFactory::connect_timeout` | 60 s | `None` |
+///
+/// How often a connection that broke is tried again is up to `maxReconnectAttempts`, and how long a message waits for
+/// it, to `timeout`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct FailoverOptions {
