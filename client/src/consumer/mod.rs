@@ -367,6 +367,7 @@ struct AcknowledgeSession {
 impl Acknowledger for AcknowledgeSession {
     async fn acknowledge(&self) -> Result<()> {
         let session = self.session.upgrade().ok_or_else(closed)?;
+        session.check_open()?;
         let mut receipts: Vec<Receipt> = Vec::new();
         let mut count = 0;
         for mailbox in session.consumers() {
@@ -393,6 +394,7 @@ struct AcknowledgeMessage {
 impl Acknowledger for AcknowledgeMessage {
     async fn acknowledge(&self) -> Result<()> {
         let session = self.session.upgrade().ok_or_else(closed)?;
+        session.check_open()?;
         match self
             .mailbox
             .acknowledge_one(&self.id, self.connection, session.out())?

@@ -350,6 +350,20 @@ async fn acknowledge_unanswered_without_waiting() {
 }
 
 #[tokio::test]
+async fn acknowledge_when_the_session_is_closed() {
+    for mode in BY_APPLICATION {
+        let mut scene = Scene::new("").await;
+        let session = scene.session(mode).await;
+        let (consumer, info) = scene.consumer(&session).await;
+        scene.far.send(dispatch(&info, 1)).await;
+        let received = soon("receiving", consumer.receive()).await.unwrap();
+        session.close().await.unwrap();
+        let error = received.acknowledge().await.unwrap_err();
+        assert!(error.is_closed(), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn acknowledge_after() {
     for mode in BY_APPLICATION {
         let mut scene = Scene::new("&jms.sendAcksAsync=false").await;
