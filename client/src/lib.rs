@@ -37,9 +37,7 @@
 //! * **Every wait ends.** What touches the network has a deadline; only what is named so waits for ever, such as
 //!   [`receive`](Consumer::receive).
 //! * **A `failover:` connection outlives its brokers.** Handles stay valid; [`Connection::events`] and
-//!   [`Connection::state`] tell what happens. What was unanswered is sent again, and open transactions
-//!   [go on](Session::commit). A commit without an answer is [in doubt](CommitInDoubt) unless the broker keeps outcomes, as
-//!   broker-lite does.
+//!   [`Connection::state`] tell what happens, and the table below what each call gets.
 //! * **Errors answer questions**: [`Error::is_timeout`], [`Error::is_security`], … and [`Error::retry`]: what to do
 //!   now.
 //! * **Options** stand in the URI with ActiveMQ's names. One that does not exist is an error, and so is one that this
@@ -55,7 +53,38 @@
 //!   says).
 //! * Spans: `create_connection` and `commit` at level debug; `send`, `send_pipelined` and `receive` at level trace, with the
 //!   fields `destination`, `producer` or `consumer` (an id that begins with the connection's), `broker` and `message_id`.
-//!   They cost next to nothing while nobody listens at that level.
+//!   They cost little while nobody listens at that level.
+//!
+//! # When the connection breaks
+//!
+//! What a call on a `failover:` (or `masterslave:`, `discovery:`) connection gets when the connection breaks: before the
+//! operation has reached a broker, while it is unanswered, or after it was answered. Waiting ends at the call's deadline
+//! ([`request_timeout`](options::ConnectionOptions::request_timeout), [`send_timeout`](options::ConnectionOptions::send_timeout),
+//! and for sends the failover option [`timeout`](uri::FailoverOptions::timeout)) with [`is_timeout`](Error::is_timeout).
+//!
+//! | | before it left | unanswered | after |
+//! |---|---|---|---|
+//! | [`send`](Producer::send), persistent | goes to the new broker, which answers | sent again under its old id, by which the broker recognises what it has | the broker has it |
+//! | [`send_pipelined`](Producer::send_pipelined) | the same; the receipt resolves | the same | the same |
+//! | `send` without waiting: non-persistent, `jms.useAsyncSend` | goes to the new broker | not sent again, and counted in [`Resumed.lost`](Event::Resumed); with `trackMessages` sent again | any later answer proves that the broker has it |
+//! | [`acknowledge`](Message::acknowledge) | [`is_interrupted`](Error::is_interrupted): the message is delivered again | the same with `jms.sendAcksAsync=false`; by default it has returned, and the message, if it comes again, is acknowledged again and not shown | the broker has it |
+//! | [`commit`](Session::commit) | the transaction is replayed on the new broker and committed there | sent again to a broker that keeps outcomes (`broker-lite`, for an hour by default), which tells what happened; otherwise [in doubt](CommitInDoubt) | it has happened |
+//! | [`rollback`](Session::rollback) | rolled back | rolled back | rolled back |
+//! | [`receive`](Consumer::receive) | waits on, for the new broker | what was dispatched and not received is dropped, and comes again | what was acknowledged is not shown again; what was not comes again, flagged as redelivered |
+//! | [`Browser`] | browses the new broker's queue | the same | [`is_interrupted`](Error::is_interrupted): browse again |
+//! | creating sessions, producers, consumers, temporary destinations | made at the new broker | asked again | restored; [`NotRestored`](Event::NotRestored) if the new broker refuses |
+//! | `close` | over: it went with the connection | the same | the same |
+//!
+//! A transaction that is open when the connection breaks goes on: what it sent is sent again to the new broker, and what it
+//! received has to be delivered to its consumers once more before it can be committed. They do not show those messages a
+//! second time. If another consumer got them instead, [`commit`](Session::commit) waits as long as
+//! [`consumer_failover_redelivery_wait_period`](options::ConnectionOptions::consumer_failover_redelivery_wait_period) says and
+//! then reports that the transaction [was rolled back](Error::is_rolled_back).
+//!
+//! A message comes again in three cases, and each time with [`redelivered`](Message::redelivered) set: it was received and not
+//! acknowledged; its acknowledgement was on its way and this consumer is not the one that sent it; its transaction was rolled
+//! back. A consumer that has acknowledged a message recognises it when it comes again, acknowledges it once more and does not
+//! show it; [`ConnectionStats::duplicates`] counts those.
 //!
 //! # Features
 //!

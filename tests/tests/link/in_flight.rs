@@ -406,6 +406,33 @@ async fn commit_before_it_left() {
 }
 
 #[tokio::test]
+async fn commit_unanswered() {
+    let peer = ScriptedPeer::bind().await;
+    let uri = failover(&[&peer], "");
+    let (connection, far) = tokio::join!(try_connect(&uri), peer.accepted_keeping_outcomes("store"));
+    let connection = connection.unwrap();
+    let mut scene = Scene {
+        peer,
+        events: connection.events(),
+        connection,
+        far,
+    };
+    let (session, _producer) = sent_in_transaction(&mut scene).await;
+    let (committed, ()) = tokio::join!(session.commit(), async {
+        let commit = step(TransactionInfo::COMMIT_ONE_PHASE);
+        let first = scene.far.serve_until(commit).await;
+        let Down { peer, .. } = scene.breaks().await;
+        // Before anything else the broker is asked what became of it, and tells.
+        let mut far = peer.accepted_keeping_outcomes("store").await;
+        let again = far.serve_until(step(TransactionInfo::COMMIT_ONE_PHASE)).await;
+        assert_eq!(again, first);
+        far.respond(again).await;
+        assert!(!heard(&mut far).await.contains(&"message".to_owned()));
+    });
+    committed.unwrap();
+}
+
+#[tokio::test]
 async fn commit_unanswered_with_a_broker_that_cannot_tell() {
     let mut scene = Scene::new("").await;
     let (session, _producer) = sent_in_transaction(&mut scene).await;
