@@ -132,6 +132,17 @@ impl Unfinished {
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
+
+    /// What was not out at several brokers.
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        Self {
+            unanswered: self.unanswered + other.unanswered,
+            unconfirmed: self.unconfirmed + other.unconfirmed,
+            unsent: self.unsent + other.unsent,
+            acknowledgements: self.acknowledgements + other.acknowledgements,
+            transactions: self.transactions + other.transactions,
+        }
+    }
 }
 
 impl fmt::Display for Unfinished {

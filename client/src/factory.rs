@@ -14,11 +14,11 @@ use crate::connection::{Connection, ConnectionInner, Hub, Numbers};
 use crate::credentials::{CredentialsProvider, Provider};
 use crate::discovery::MulticastDiscovery;
 use crate::error::{Error, ErrorKind, Result};
-use crate::link::{Config, Guard, Link};
+use crate::link::{Config, Fanout, FanoutConfig, Guard, Link, Single};
 use crate::options::{ConnectionOptions, Password};
 use crate::transport::TlsOptions;
 use crate::uri::{
-    Agent, ClientUri, DEFAULT_BROKER_URL, DiscoveryUri, Endpoint, FailoverOptions, TransportUri,
+    Agent, ClientUri, DEFAULT_BROKER_URL, DiscoveryUri, Endpoint, FailoverOptions, FanoutUri, TransportUri,
 };
 use crate::wire::{ConnectionId, ConnectionInfo};
 
@@ -196,23 +196,37 @@ impl ConnectionFactory {
             None => self.connect_timeout,
         };
         let hub = Arc::new(Hub::new());
-        let (link, ready) = Link::start(
-            Config {
-                endpoints,
-                discovered: self.discovered().await?,
-                attempt_timeout,
-                failover,
-                tls: self.tls.clone(),
-                connection_info,
-                credentials: self.credentials_provider.clone().map(|provider| Provider {
-                    provider,
-                    timeout: self.credentials_timeout,
-                }),
-                accept_timeout: options.connect_response_timeout,
-                close_timeout: options.close_timeout,
-            },
-            hub.clone(),
-        )?;
+        let discovered = self.discovered().await?;
+        let config = Config {
+            endpoints,
+            discovered: None,
+            attempt_timeout,
+            failover,
+            tls: self.tls.clone(),
+            connection_info,
+            credentials: self.credentials_provider.clone().map(|provider| Provider {
+                provider,
+                timeout: self.credentials_timeout,
+            }),
+            accept_timeout: options.connect_response_timeout,
+            close_timeout: options.close_timeout,
+        };
+        let (link, ready) = match &self.uri.transport {
+            TransportUri::Fanout(uri) => {
+                let config = FanoutConfig {
+                    brokers: uri.agent.brokers(),
+                    discovered,
+                    options: uri.options.clone(),
+                    link: config,
+                };
+                let (link, ready) = Fanout::start(config, hub.clone())?;
+                (Link::Fanout(link), ready)
+            }
+            _ => {
+                let (link, ready) = Single::start(Config { discovered, ..config }, hub.clone())?;
+                (Link::Single(link), ready)
+            }
+        };
         let accepted = async {
             ready.await.unwrap_or_else(|_| {
                 Err(Error::new(
@@ -257,7 +271,8 @@ impl ConnectionFactory {
                 Some(uri) => Ok((uri.endpoints, Some(uri.options))),
                 None => Ok((Vec::new(), Some(uri.options.clone()))),
             },
-            TransportUri::Fanout(_) => Err(unsupported("fanout: is not supported")),
+            // Each of its links has its own.
+            TransportUri::Fanout(_) => Ok((Vec::new(), Some(FailoverOptions::default()))),
         }
     }
 
@@ -265,6 +280,10 @@ impl ConnectionFactory {
     async fn discovered(&self) -> Result<Option<watch::Receiver<Vec<String>>>> {
         match &self.uri.transport {
             TransportUri::Discovery(DiscoveryUri {
+                agent: Agent::Multicast(agent),
+                ..
+            })
+            | TransportUri::Fanout(FanoutUri {
                 agent: Agent::Multicast(agent),
                 ..
             }) => Ok(Some(MulticastDiscovery::start(agent).await?.services())),

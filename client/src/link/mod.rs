@@ -8,6 +8,7 @@
 mod backoff;
 mod doubt;
 mod endpoints;
+mod fanout;
 mod guard;
 mod handshake;
 mod heartbeat;
@@ -32,6 +33,7 @@ use tokio::time::{Instant, sleep_until};
 
 pub(crate) use doubt::Moment;
 use endpoints::Endpoints;
+pub(crate) use fanout::{Fanout, FanoutConfig};
 pub(crate) use guard::{Guard, TransactionGuard};
 use outbox::{Item, Outbox, Reply};
 pub(crate) use receipt::{Receipt, Share, Unanswered};
@@ -166,13 +168,140 @@ pub(crate) enum Answer {
 
 /// The handle of a logical connection. Dropping it closes the connection without waiting.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) enum Link {
+    /// To one broker at a time.
+    Single(Single),
+    /// To all brokers at once.
+    Fanout(Fanout),
+}
+
+impl Link {
+    /// It is to all brokers at once.
+    pub(crate) fn is_fanout(&self) -> bool {
+        matches!(self, Self::Fanout(_))
+    }
+
+    /// Number of the physical connection, for [`Guard::Connection`]: that over which messages come.
+    pub(crate) fn connection(&self) -> u64 {
+        match self {
+            Self::Single(link) => link.connection(),
+            Self::Fanout(link) => link.connection(),
+        }
+    }
+
+    /// Sends a command that asks for no answer, without waiting for room: only for what is few or bounded by
+    /// something else, such as acknowledgements.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed.
+    pub(crate) fn post(&self, command: impl Into<Command>, guard: Guard) -> Result<()> {
+        match self {
+            Self::Single(link) => link.post(command, guard),
+            Self::Fanout(link) => link.post(command.into(), guard),
+        }
+    }
+
+    /// Sends a command that asks for an answer, as soon as there is room. The answer comes by the receipt.
+    ///
+    /// Cancel safe: a command whose future was dropped is not sent.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed.
+    pub(crate) async fn request(&self, command: impl Into<Command>, guard: Guard) -> Result<Receipt> {
+        match self {
+            Self::Single(link) => link.request(command, guard).await,
+            Self::Fanout(link) => link.request(command.into(), guard).await,
+        }
+    }
+
+    /// Sends a message that asks for an answer if `answer` says so; see [`Outbox::push`] for `number`.
+    ///
+    /// Cancel safe: a message whose future was dropped is not sent.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed.
+    pub(crate) async fn send_message(
+        &self,
+        message: Arc<Message>,
+        guard: Guard,
+        answer: Answer,
+        number: impl FnMut(&mut Message),
+    ) -> Result<Option<Receipt>> {
+        match self {
+            Self::Single(link) => link.send_message(message, guard, answer, number).await,
+            Self::Fanout(link) => link.send_message(message, guard, answer, number).await,
+        }
+    }
+
+    /// As [`request`](Self::request) without waiting for room, for what must follow something that was posted.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed.
+    pub(crate) fn post_request(&self, command: impl Into<Command>, guard: Guard) -> Result<Receipt> {
+        match self {
+            Self::Single(link) => link.post_request(command, guard),
+            Self::Fanout(link) => link.post_request(command.into(), guard),
+        }
+    }
+
+    /// Somebody has given up waiting for an answer, which the link may be waiting for as well.
+    pub(crate) fn wake(&self) {
+        match self {
+            Self::Single(link) => link.wake(),
+            Self::Fanout(link) => link.wake(),
+        }
+    }
+
+    /// Has another connection made, at once; of a fanout to each broker.
+    pub(crate) fn reconnect_now(&self) {
+        match self {
+            Self::Single(link) => link.reconnect_now(),
+            Self::Fanout(link) => link.reconnect_now(),
+        }
+    }
+
+    /// Every known address.
+    pub(crate) fn endpoints(&self) -> Vec<EndpointStatus> {
+        match self {
+            Self::Single(link) => link.endpoints(),
+            Self::Fanout(link) => link.endpoints(),
+        }
+    }
+
+    /// Takes leave of the broker and ends the connection, within `limit`. If `thorough`, everything is to be answered
+    /// first; otherwise only what somebody waits for, and only if there is a connection. None says that the time has
+    /// passed and the end did not come.
+    ///
+    /// Cancel safe: if the future is dropped the connection ends without further waiting.
+    pub(crate) async fn close(&self, last_delivered: i64, limit: Duration, thorough: bool) -> Option<Ended> {
+        match self {
+            Self::Single(link) => link.close(last_delivered, limit, thorough).await,
+            Self::Fanout(link) => link.close(last_delivered, limit, thorough).await,
+        }
+    }
+
+    /// Waits for the end of a connection that is being closed.
+    pub(crate) async fn ended(&self, limit: Duration) -> Option<Ended> {
+        match self {
+            Self::Single(link) => link.ended(limit).await,
+            Self::Fanout(link) => link.ended(limit).await,
+        }
+    }
+}
+
+/// A connection to one broker at a time. Dropping it closes the connection without waiting.
+#[derive(Debug)]
+pub(crate) struct Single {
     shared: Arc<Shared>,
     connection_id: ConnectionId,
     close_timeout: Duration,
 }
 
-impl Link {
+impl Single {
     /// Starts the task that connects. The receiver gets the outcome of the first attempt (or attempts).
     ///
     /// # Errors
@@ -207,28 +336,19 @@ impl Link {
         ))
     }
 
-    /// Has another connection made, at once.
-    pub(crate) fn reconnect_now(&self) {
+    fn reconnect_now(&self) {
         self.shared.reconnect.notify_one();
     }
 
-    /// Every known address.
-    pub(crate) fn endpoints(&self) -> Vec<EndpointStatus> {
+    fn endpoints(&self) -> Vec<EndpointStatus> {
         self.shared.endpoints.lock().status()
     }
 
-    /// Number of the physical connection, for [`Guard::Connection`].
-    pub(crate) fn connection(&self) -> u64 {
+    fn connection(&self) -> u64 {
         self.shared.connection()
     }
 
-    /// Sends a command that asks for no answer, without waiting for room: only for what is few or bounded by
-    /// something else, such as acknowledgements.
-    ///
-    /// # Errors
-    ///
-    /// The connection is closed.
-    pub(crate) fn post(&self, command: impl Into<Command>, guard: Guard) -> Result<()> {
+    fn post(&self, command: impl Into<Command>, guard: Guard) -> Result<()> {
         let item = Item {
             command: command.into(),
             reply: None,
@@ -237,14 +357,7 @@ impl Link {
         self.shared.outbox.post(item)
     }
 
-    /// Sends a command that asks for an answer, as soon as there is room. The answer comes by the receipt.
-    ///
-    /// Cancel safe: a command whose future was dropped is not sent.
-    ///
-    /// # Errors
-    ///
-    /// The connection is closed.
-    pub(crate) async fn request(&self, command: impl Into<Command>, guard: Guard) -> Result<Receipt> {
+    async fn request(&self, command: impl Into<Command>, guard: Guard) -> Result<Receipt> {
         let (reply, receiver) = oneshot::channel();
         let item = Item {
             command: command.into(),
@@ -255,14 +368,7 @@ impl Link {
         Ok(Receipt::new(receiver))
     }
 
-    /// Sends a message that asks for an answer if `answer` says so; see [`Outbox::push`] for `number`.
-    ///
-    /// Cancel safe: a message whose future was dropped is not sent.
-    ///
-    /// # Errors
-    ///
-    /// The connection is closed.
-    pub(crate) async fn send_message(
+    async fn send_message(
         &self,
         message: Arc<Message>,
         guard: Guard,
@@ -290,12 +396,7 @@ impl Link {
         Ok(receipt)
     }
 
-    /// As [`request`](Self::request) without waiting for room, for what must follow something that was posted.
-    ///
-    /// # Errors
-    ///
-    /// The connection is closed.
-    pub(crate) fn post_request(&self, command: impl Into<Command>, guard: Guard) -> Result<Receipt> {
+    fn post_request(&self, command: impl Into<Command>, guard: Guard) -> Result<Receipt> {
         let (reply, receiver) = oneshot::channel();
         let item = Item {
             command: command.into(),
@@ -306,17 +407,11 @@ impl Link {
         Ok(Receipt::new(receiver))
     }
 
-    /// Somebody has given up waiting for an answer, which the link may be waiting for as well.
-    pub(crate) fn wake(&self) {
+    fn wake(&self) {
         self.shared.outbox.wake();
     }
 
-    /// Takes leave of the broker and ends the connection, within `limit`. If `thorough`, everything is to be answered
-    /// first; otherwise only what somebody waits for, and only if there is a connection. None says that the time has
-    /// passed and the end did not come.
-    ///
-    /// Cancel safe: if the future is dropped the connection ends without further waiting.
-    pub(crate) async fn close(&self, last_delivered: i64, limit: Duration, thorough: bool) -> Option<Ended> {
+    async fn close(&self, last_delivered: i64, limit: Duration, thorough: bool) -> Option<Ended> {
         let farewell = farewell(&self.connection_id, last_delivered);
         let receipt = self.post_request(farewell, Guard::Connection(self.connection()));
         // Nothing may follow the farewell.
@@ -329,8 +424,7 @@ impl Link {
         ended
     }
 
-    /// Waits for the end of a connection that is being closed.
-    pub(crate) async fn ended(&self, limit: Duration) -> Option<Ended> {
+    async fn ended(&self, limit: Duration) -> Option<Ended> {
         let mut done = self.shared.done.subscribe();
         // The supervisor keeps to the limit by itself; this is for a machine that does not let it.
         let end = Instant::now().checked_add(limit.saturating_add(GRACE));
@@ -351,7 +445,7 @@ impl Link {
 }
 
 /// Whoever closes the connection does not wait for it any more.
-struct Cancelled<'a>(&'a Link);
+struct Cancelled<'a>(&'a Single);
 
 impl Drop for Cancelled<'_> {
     fn drop(&mut self) {
@@ -359,7 +453,7 @@ impl Drop for Cancelled<'_> {
     }
 }
 
-impl Drop for Link {
+impl Drop for Single {
     fn drop(&mut self) {
         if self.shared.closing.borrow().is_some() {
             return;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Waker;
 
 use futures::task::AtomicWaker;
@@ -30,32 +31,59 @@ pub(crate) struct Item {
 
 /// Where the answer to a request goes.
 #[derive(Debug)]
-pub(crate) struct Reply {
-    sender: oneshot::Sender<Result<Command>>,
-    share: Option<Share>,
+pub(crate) enum Reply {
+    /// To the one who asked, whose share it gives back.
+    Asker(oneshot::Sender<Result<Command>>, Option<Share>),
+    /// To somebody who asked several brokers; the number says which one this is.
+    Respond(Arc<dyn Respond>, u64),
+}
+
+/// Somebody who asks several brokers at once.
+pub(crate) trait Respond: std::fmt::Debug + Send + Sync {
+    /// Nobody is interested any more.
+    fn is_closed(&self) -> bool;
+    /// The answer still changes something.
+    fn matters(&self) -> bool;
+    /// The answer of broker number `from`. Must not block.
+    fn respond(&self, from: u64, answer: Result<Command>);
 }
 
 impl Reply {
     pub(crate) fn new(sender: oneshot::Sender<Result<Command>>, share: Option<Share>) -> Self {
-        Self { sender, share }
+        Self::Asker(sender, share)
     }
 
     /// Nobody is interested any more.
     pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        match self {
+            Self::Asker(sender, _) => sender.is_closed(),
+            Self::Respond(asker, _) => asker.is_closed(),
+        }
     }
 
     /// The answer still changes something: somebody waits for it, or it is about a message whose sender left it to us.
     pub(crate) fn matters(&self) -> bool {
-        self.share.is_some() || !self.is_closed()
+        match self {
+            Self::Asker(sender, share) => share.is_some() || !sender.is_closed(),
+            Self::Respond(asker, _) => asker.matters(),
+        }
     }
 
     /// False if whoever asked has lost interest.
-    pub(crate) fn send(mut self, answer: Result<Command>) -> bool {
-        if let (Some(share), Ok(_)) = (&mut self.share, &answer) {
-            share.confirm();
+    pub(crate) fn send(self, answer: Result<Command>) -> bool {
+        match self {
+            Self::Asker(sender, mut share) => {
+                if let (Some(share), Ok(_)) = (&mut share, &answer) {
+                    share.confirm();
+                }
+                sender.send(answer).is_ok()
+            }
+            Self::Respond(asker, from) => {
+                let wanted = !asker.is_closed();
+                asker.respond(from, answer);
+                wanted
+            }
         }
-        self.sender.send(answer).is_ok()
     }
 }
 
@@ -105,13 +133,22 @@ impl Outbox {
             if self.try_push(&mut item, &mut number)? {
                 return Ok(());
             }
-            let mut room = pin!(self.room.notified());
-            room.as_mut().enable();
-            // The writer may have made room before this task was listed.
-            if self.queue.lock().is_full() {
-                room.await;
-            }
+            self.room().await;
         }
+    }
+
+    /// Waits until there may be room.
+    pub(crate) async fn room(&self) {
+        let mut room = pin!(self.room.notified());
+        room.as_mut().enable();
+        // The writer may have made room before this task was listed.
+        if self.is_full() {
+            room.await;
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.queue.lock().is_full()
     }
 
     /// Takes the item if there is room.
@@ -222,8 +259,6 @@ pub(crate) fn weight(command: &Command) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bytes::Bytes;
     use futures::FutureExt;
 

@@ -33,7 +33,7 @@ use crate::wire::{Command, ConnectionControl, ConnectionId, ConnectionInfo, Remo
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a link needs to know.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Config {
     /// Where to connect to.
     pub(crate) endpoints: Vec<Endpoint>,

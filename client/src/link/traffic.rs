@@ -197,6 +197,8 @@ impl Traffic {
             guard,
         } = item;
         let repeated = match &mut self.tracker {
+            // What belongs to one physical connection is not restored on another one.
+            Some(_) if matches!(guard, Guard::Connection(_)) => false,
             Some(tracker) => tracker.observe(&command, guard.transaction()),
             None => false,
         };
@@ -599,11 +601,11 @@ impl Tracked {
     }
 }
 
-fn response() -> Command {
+pub(super) fn response() -> Command {
     Command::from(Response::default())
 }
 
-fn interrupted() -> Error {
+pub(super) fn interrupted() -> Error {
     Error::new(
         ErrorKind::Interrupted,
         "the connection broke since the message was delivered: it is delivered again",
@@ -618,7 +620,7 @@ fn not_committed() -> Error {
     )
 }
 
-fn rolled_back() -> Error {
+pub(super) fn rolled_back() -> Error {
     Error::new(
         ErrorKind::TransactionRolledBack,
         "the transaction was rolled back because the connection broke",

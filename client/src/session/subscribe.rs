@@ -54,6 +54,16 @@ impl SessionInner {
         }
         let options = options.overridden_by(destination)?;
         self.connection.check_owner(destination)?;
+        if self.mode == AcknowledgeMode::Transacted
+            && kind != Kind::Browser
+            && self.connection.link.is_fanout()
+        {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a transacted session of a fanout: connection only sends: what it consumes from one broker and sends \
+                 to several cannot be committed as one",
+            ));
+        }
         let prefetch = options
             .prefetch
             .unwrap_or_else(|| self.prefetch(destination, kind));

@@ -40,7 +40,7 @@ pub enum Agent {
 pub struct StaticAgent {
     /// The list.
     pub endpoints: Vec<Endpoint>,
-    /// When one that failed is reported again.
+    /// When one that failed is reported again. For networks of brokers, as with [`MulticastAgent::retry`].
     pub retry: AgentRetry,
 }
 
@@ -99,7 +99,8 @@ pub struct MulticastAgent {
     pub network_interface: Option<String>,
     /// `joinNetworkInterface`: the name of the interface to listen on. Default none.
     pub join_network_interface: Option<String>,
-    /// When a broker that failed is reported again.
+    /// When a broker that failed is reported again. For networks of brokers: a client does not report failures to its
+    /// agent, so these options are refused within `discovery:` and `fanout:`.
     pub retry: AgentRetry,
 }
 
@@ -132,6 +133,15 @@ impl Agent {
     /// [`Error::is_uri`](crate::Error::is_uri) with what is wrong and where.
     pub fn parse(text: &str) -> Result<Self> {
         Self::from_uri(Uri::parse(text)?, &Query::default())
+    }
+
+    /// The brokers it knows of by itself, each with its addresses: a master has those of its slaves as well.
+    pub(crate) fn brokers(&self) -> Vec<Vec<Endpoint>> {
+        match self {
+            Self::Static(agent) => agent.endpoints.iter().map(|one| vec![one.clone()]).collect(),
+            Self::MasterSlave(agent) => vec![agent.endpoints.clone()],
+            Self::Multicast(_) => Vec::new(),
+        }
     }
 
     /// Makes a URI one of an agent; the options `discovered` count more than those of the URIs in its list.
@@ -287,7 +297,46 @@ fn refuse_retry(uri: &Uri) -> Result<()> {
     }
 }
 
-/// All brokers that an agent finds, at once.
+/// All brokers that an agent finds, at once (`FanoutTransport`).
+///
+/// `fanout:(static:(tcp://a:61616,tcp://b:61616))` or `fanout:(multicast://default)`. The connection is there, and
+/// sends go out, while at least [`min_ack_count`](FanoutOptions::min_ack_count) brokers are connected; until then
+/// they wait. Each broker is connected to again by itself. `masterslave:(…)` as the agent is one broker, at one of
+/// several addresses.
+///
+/// | what | goes to | is answered when |
+/// |---|---|---|
+/// | a message for a topic, and for a queue with `fanOutQueues` | all that are connected | `minAckCount` have confirmed it |
+/// | a message for a queue | the primary alone | it has confirmed it |
+/// | sessions, producers, temporary destinations | all, and one that comes later when it comes | `minAckCount` have |
+/// | consumers, browsers, acknowledgements | the primary alone | it has confirmed them |
+/// | commit | all that have the whole transaction | see below |
+///
+/// **One broker refuses.** If enough others confirm, the request has succeeded, and the refusal is
+/// [`Event::BrokerError`](crate::Event::BrokerError). Otherwise the request fails with it, as soon as enough
+/// confirmations are out of reach; those that confirmed have the message. (ActiveMQ counts a refusal as an answer.)
+///
+/// **One broker breaks.** What it had not answered is sent again once it is back, unless enough others had answered
+/// already; it misses what is sent meanwhile. If enough are left there is an
+/// [`Event::BrokerError`](crate::Event::BrokerError) and nothing else happens; if not, the connection is interrupted
+/// until there are enough again. A broker that cannot be reached in
+/// [`max_reconnect_attempts`](FanoutOptions::max_reconnect_attempts) passes ends the connection. One that refuses the connection, once there was
+/// one, is left out as long as enough others can be there.
+///
+/// **The primary breaks**, the first broker that was connected. The next one that is connected becomes the primary
+/// and gets all consumers; what they had received and not acknowledged counts as it does after any break, only that the
+/// broker that has it still is the old one, where it stays. A request for it alone, such as a message for a queue,
+/// waits until it is back, within its own time limit.
+///
+/// **Transactions** can only send: consumers in transacted sessions are refused, because an acknowledgement at one
+/// broker and messages at several cannot be committed as one. A broker is part of a transaction if it was connected at its
+/// first message and whenever something follows; one that was not is told to roll back. If fewer than
+/// `minAckCount` are part of it, or the one that has its messages for queues is not, it is rolled back. Brokers commit
+/// each for itself: if enough of them have, and the one with the messages for queues is among them, the commit has succeeded; if none has, it has
+/// failed; in between it is [in doubt](crate::Error::is_in_doubt).
+///
+/// **Discovered brokers** that are announced are added, at most 64. One that falls silent is dropped unless it is
+/// connected: a connection counts more than an announcement.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct FanoutUri {
@@ -301,7 +350,8 @@ pub struct FanoutUri {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct FanoutOptions {
-    /// `minAckCount`: how many brokers must answer a request. Default 2.
+    /// `minAckCount`: how many brokers must be connected for anything to be sent, and confirm a request. Default 2; at least 1,
+    /// and no more than are listed.
     pub min_ack_count: u32,
     /// `fanOutQueues`: messages for queues go to all brokers as well. Default false.
     pub fan_out_queues: bool,
@@ -311,7 +361,7 @@ pub struct FanoutOptions {
     pub max_reconnect_delay: Duration,
     /// `reconnectDelayExponent`. Default 2.
     pub reconnect_delay_exponent: f64,
-    /// `maxReconnectAttempts`. Default none (0).
+    /// `maxReconnectAttempts`: how many failed attempts to reach one broker end the connection. Default none (0).
     pub max_reconnect_attempts: Option<u32>,
 }
 
@@ -336,7 +386,18 @@ impl FanoutUri {
         )?;
         query.finish("fanout:")?;
         refuse_retry(&uri)?;
+        let place = uri.clone();
         let agent = Agent::within(uri, &Query::default())?;
+        let brokers = agent.brokers().len();
+        if options.min_ack_count == 0 {
+            return Err(place.error("minAckCount is 0: somebody must answer"));
+        }
+        if !matches!(agent, Agent::Multicast(_)) && brokers < options.min_ack_count as usize {
+            return Err(place.error(&format!(
+                "minAckCount is {}, which {brokers} brokers can never reach",
+                options.min_ack_count
+            )));
+        }
         Ok(Self { agent, options })
     }
 }
