@@ -272,12 +272,15 @@ impl Ledger {
             if transaction.outcome != Outcome::InDoubt {
                 continue;
             }
-            // All of it happened, or nothing: what was sent is there, and what was received does not come again.
+            // All of it happened, or nothing: what was sent is there, and what was received is not consumed afterwards. To
+            // be shown in between proves nothing: somebody who gave it back may have had it while the connection was down.
             let sent = transaction.sent.iter().map(|number| !shown(number).is_empty());
-            let received = transaction
-                .received
-                .iter()
-                .map(|(number, showing)| shown(number).len() == showing + 1);
+            let received = transaction.received.iter().filter_map(|(number, showing)| {
+                let later = || shown(number).iter().skip(showing + 1);
+                let consumed = later().any(|showing| is_sure(&books.work, showing.settled));
+                let open = later().any(|showing| may_be_consumed(&books.work, showing.settled));
+                (consumed || !open).then_some(!consumed)
+            });
             let mut happened: Vec<_> = sent.chain(received).collect();
             happened.dedup();
             if happened.len() > 1 {
