@@ -276,9 +276,16 @@ impl Ledger {
             // be shown in between proves nothing: somebody who gave it back may have had it while the connection was down.
             let sent = transaction.sent.iter().map(|number| !shown(number).is_empty());
             let received = transaction.received.iter().filter_map(|(number, showing)| {
-                let later = || shown(number).iter().skip(showing + 1);
-                let consumed = later().any(|showing| is_sure(&books.work, showing.settled));
-                let open = later().any(|showing| may_be_consumed(&books.work, showing.settled));
+                let showings = shown(number);
+                let consumed = showings
+                    .iter()
+                    .skip(showing + 1)
+                    .any(|later| is_sure(&books.work, later.settled));
+                // Who was shown it before may have consumed it after, without being shown it again.
+                let open = showings
+                    .iter()
+                    .enumerate()
+                    .any(|(at, other)| at != *showing && may_be_consumed(&books.work, other.settled));
                 (consumed || !open).then_some(!consumed)
             });
             let mut happened: Vec<_> = sent.chain(received).collect();
