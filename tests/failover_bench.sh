@@ -9,7 +9,7 @@
 #   --count N         messages of one such measurement (100000; persistent ones a fifth)
 #   --only latency|throughput
 #   --brokers LIST    for latency: broker-lite, activemq (both)
-#   --options QUERY   options of the failover URI, such as '?initialReconnectDelay=1'
+#   --options QUERY   more options of the failover URI, such as '&initialReconnectDelay=1'
 #   --out FILE        keep the single figures
 # Needs PEERS_DIR (../shared/peers beside the project): the scripts that run a real ActiveMQ and the Java client.
 # BROKER_LITE and FAILOVER_PROBE name binaries to use instead of building them.
@@ -114,21 +114,19 @@ expect() { # client, word: the rest of the line that begins with it
 }
 
 latency() { # kind of broker
-    local kind=$1 client round order from to master standby broker
-    declare -A fd_in fd_out masters standbys
+    local kind=$1 client round order from to master standby
     echo "# latency with $kind, $rounds rounds" >&2
     for client in ours java; do
-        masters[$client]=$kind-$client-a
-        standbys[$client]=$kind-$client-b
-        for broker in "${masters[$client]}" "${standbys[$client]}"; do new_broker "$broker"; done
-        local a=tcp://127.0.0.1:${port_of[${masters[$client]}]} b=tcp://127.0.0.1:${port_of[${standbys[$client]}]}
-        # Only the first connect shall know which of them to kill; the order means nothing to a failover.
-        start_probe "$client" "failover:($a,$b)${options:-?randomize=false}"
+        master=$kind-$client-master standby=$kind-$client-standby
+        new_broker "$master"
+        new_broker "$standby"
+        # In order, so that it is known whom to kill.
+        start_probe "$client" "failover:(tcp://127.0.0.1:${port_of[$master]},tcp://127.0.0.1:${port_of[$standby]})?randomize=false$options"
     done
     for ((round = 0; round <= rounds; round++)); do
         if ((round % 2)); then order="ours java"; else order="java ours"; fi
         for client in $order; do
-            master=${masters[$client]} standby=${standbys[$client]}
+            master=$kind-$client-master
             echo go >&"${fd_in[$client]}"
             expect "$client" ready >/dev/null
             from=$(micros)
@@ -139,7 +137,6 @@ latency() { # kind of broker
             while accepts "${port_of[$master]}"; do :; done
             case $master in amq-*) rm -f "$work/run/$master/pid" ;; esac
             start_broker "$master"
-            masters[$client]=$standby standbys[$client]=$master
         done
     done
     stop_all

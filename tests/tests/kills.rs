@@ -106,6 +106,15 @@ async fn broker_lite_keeps_what_it_confirmed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn broker_lite_keeps_transactions_and_doubles_none() {
+    let report = broker_lite(true).await;
+    assert_eq!((report.lost, report.unexpected), (0, 0));
+    assert_eq!(report.duplicated, 0);
+    assert_eq!(report.in_doubt, 0, "it knows the outcome of every commit");
+    assert_eq!(report.out_of_order, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn activemq_keeps_what_it_confirmed_and_every_doubt_is_reported() {
     if let Some(report) = activemq("kills of ActiveMQ", false).await {
         assert_eq!((report.lost, report.unexpected), (0, 0));

@@ -1,8 +1,8 @@
 //! Says when messages flow again after a break. `failover_bench.sh` runs it beside `FailoverProbe.java`, which does the
 //! same with the Java client.
 //!
-//! `failover_probe URI QUEUE` reads `go` from its input, sends and receives, and prints `ready` when messages flow. After
-//! the next break of the connection it prints `resumed` with the time at which the first message came, in
+//! `failover_probe URI QUEUE` reads `go` from its input, connects, sends and receives, and prints `ready` when messages
+//! flow. After the next break of the connection it prints `resumed` with the time at which the first message came, in
 //! microseconds since 1970, and waits for the next `go`.
 
 use std::io::BufRead;
@@ -23,28 +23,29 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (Some(uri), Some(queue)) = (arguments.next(), arguments.next()) else {
         return Err("failover_probe URI QUEUE".into());
     };
-    let connection = ConnectionFactory::new(&uri)?.create_connection().await?;
-    connection.start().await?;
+    let factory = ConnectionFactory::new(&uri)?;
     let queue = Destination::queue(&queue);
-    let producer = connection
-        .create_session(AcknowledgeMode::Auto)
-        .await?
-        .create_producer(&queue)
-        .await?;
-    let consumer = connection
-        .create_session(AcknowledgeMode::Auto)
-        .await?
-        .create_consumer(&queue)
-        .await?;
-    let mut events = connection.events();
     let mut commands = commands();
     while commands.recv().await.is_some() {
-        tokio::select! {
-            () = send(&producer) => {}
-            outcome = receive(&consumer, &mut events) => outcome?,
-        }
+        probe(&factory, &queue).await?;
     }
-    Ok(connection.close().await?)
+    Ok(())
+}
+
+/// One break, of a new connection: what an earlier one has gone through does not matter.
+async fn probe(factory: &ConnectionFactory, queue: &Destination) -> openwire_client::Result<()> {
+    let connection = factory.create_connection().await?;
+    connection.start().await?;
+    let sending = connection.create_session(AcknowledgeMode::Auto).await?;
+    let producer = sending.create_producer(queue).await?;
+    let receiving = connection.create_session(AcknowledgeMode::Auto).await?;
+    let consumer = receiving.create_consumer(queue).await?;
+    let mut events = connection.events();
+    tokio::select! {
+        () = send(&producer) => {}
+        outcome = receive(&consumer, &mut events) => outcome?,
+    }
+    connection.close().await
 }
 
 /// The lines of the input.
