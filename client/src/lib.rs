@@ -70,7 +70,7 @@
 //! | [`acknowledge`](Message::acknowledge) | [`is_interrupted`](Error::is_interrupted): the message is delivered again | the same with `jms.sendAcksAsync=false`; by default it has returned, and the message, if it comes again, is acknowledged again and not shown | the broker has it |
 //! | [`commit`](Session::commit) | the transaction is replayed on the new broker and committed there | sent again to a broker that keeps outcomes (`broker-lite`, for an hour by default), which tells what happened; otherwise [in doubt](CommitInDoubt) | it has happened |
 //! | [`rollback`](Session::rollback) | rolled back | rolled back | rolled back |
-//! | [`receive`](Consumer::receive) | waits on, for the new broker | what was dispatched and not received is dropped, and comes again | what was acknowledged is not shown again; what was not comes again, flagged as redelivered |
+//! | [`receive`](Consumer::receive) | waits on, for the new broker | what was dispatched and not received is dropped, and comes again; a message whose acknowledgement is being waited for (`jms.sendAcksAsync=false`) is returned, and not shown again | what was acknowledged is not shown again; what was not comes again, flagged as redelivered |
 //! | [`Browser`] | browses the new broker's queue | the same | [`is_interrupted`](Error::is_interrupted): browse again |
 //! | creating sessions, producers, consumers, temporary destinations | made at the new broker | asked again | restored; [`NotRestored`](Event::NotRestored) if the new broker refuses |
 //! | `close` | over: it went with the connection | the same | the same |

@@ -81,7 +81,7 @@ where
                 match consumer.deliver(taken).await {
                     Ok(message) => match listener(message).await {
                         Ok(_) => match consumer.mailbox.processed(&wire, consumer.out()) {
-                            Ok(receipts) => consumer.session.answered(receipts).await,
+                            Ok(receipts) => consumer.settled(receipts).await,
                             Err(error) => Err(error),
                         },
                         Err(error) => {

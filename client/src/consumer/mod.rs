@@ -91,7 +91,10 @@ impl Consumer {
     /// # Errors
     ///
     /// [`is_closed`](Error::is_closed) if the consumer or its connection is closed, or whatever ended the connection;
-    /// [`is_io`](Error::is_io) if it broke for good.
+    /// [`is_io`](Error::is_io) if it broke for good. With `jms.sendAcksAsync=false` also the broker's refusal of the
+    /// message's acknowledgement, with its [`throwable`](Error::throwable); if no answer comes, because the connection breaks
+    /// or ends or [`request_timeout`](crate::options::ConnectionOptions::request_timeout) is over, the message is returned all
+    /// the same, since the broker may have consumed it.
     ///
     /// # Cancel safety
     ///
@@ -234,9 +237,33 @@ impl ConsumerInner {
         }
     }
 
+    /// Waits until the broker has answered acknowledgements of messages that were delivered, as long as a request may
+    /// take. Without an answer it may have consumed them, so they belong to the application; what comes again is
+    /// recognised.
+    ///
+    /// # Errors
+    ///
+    /// The broker refuses one.
+    async fn settled(&self, receipts: Vec<Receipt>) -> Result<()> {
+        let connection = &self.session.connection;
+        let answers = async {
+            for receipt in receipts {
+                match receipt.await {
+                    Err(error) if error.throwable().is_some() => return Err(error),
+                    _ => {}
+                }
+            }
+            Ok(())
+        };
+        match timeout_at(connection.request_deadline(), answers).await {
+            Ok(Some(result)) => result,
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+
     /// The message as the application sees it, once its acknowledgement was answered if that is wanted.
     async fn deliver(&self, taken: Taken) -> Result<Message> {
-        self.session.answered(taken.receipts).await?;
+        self.settled(taken.receipts).await?;
         let limit = self.session.connection.inflated_limit();
         let message = Message::from_wire(taken.message).with_inflated_limit(limit);
         Ok(match self.mailbox.mode() {

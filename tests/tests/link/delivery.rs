@@ -164,3 +164,96 @@ async fn a_broker_that_sends_without_end_is_left() {
     .await;
     assert!(cause.is_some_and(|cause| cause.to_string().contains("prefetch")));
 }
+
+#[tokio::test]
+async fn a_message_whose_acknowledgement_is_not_answered_in_time_is_handed_over() {
+    let peer = ScriptedPeer::bind().await;
+    let uri = failover(&[&peer], "&jms.sendAcksAsync=false&jms.requestTimeout=100");
+    let (connection, mut far) = connect(&uri, &peer).await;
+    let client = session(&connection, AcknowledgeMode::Auto).await;
+    let (consumer, info) = consumer(&client, &mut far, "q").await;
+    for sent in 1..=2 {
+        far.send(dispatch(&info, sent)).await;
+        let received = soon("receiving", consumer.receive()).await.unwrap();
+        assert_eq!(number(&received), sent);
+        assert_eq!(
+            acknowledged(&far.serve_until(ack).await),
+            (MessageAck::STANDARD, sent, 1)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_message_whose_acknowledgement_the_end_of_the_connection_leaves_open_is_handed_over() {
+    let peer = ScriptedPeer::bind().await;
+    // The second message completes a batch, which is acknowledged as a whole.
+    for (options, count) in [("", 1), ("&jms.optimizeAcknowledge=true", 2)] {
+        let uri = format!(
+            "{}?jms.sendAcksAsync=false&jms.prefetchPolicy.queuePrefetch=4{options}",
+            peer.uri()
+        );
+        let (connection, mut far) = connect(&uri, &peer).await;
+        let auto = session(&connection, AcknowledgeMode::Auto).await;
+        let (consumer, info) = consumer(&auto, &mut far, "q").await;
+        for sent in 1..=count {
+            far.send(dispatch(&info, sent)).await;
+        }
+        for wanted in 1..count {
+            let received = soon("receiving", consumer.receive()).await.unwrap();
+            assert_eq!(number(&received), wanted);
+        }
+        let (received, ()) = tokio::join!(soon("receiving", consumer.receive()), async {
+            let all = acknowledged(&far.serve_until(ack).await);
+            assert_eq!(all, (MessageAck::STANDARD, count, count as i32));
+            drop(far);
+        });
+        assert_eq!(number(&received.unwrap()), count);
+        assert!(soon("receiving", consumer.receive()).await.unwrap_err().is_io());
+    }
+}
+
+#[tokio::test]
+async fn the_refusal_of_an_acknowledgement_is_an_error() {
+    let peer = ScriptedPeer::bind().await;
+    let uri = failover(&[&peer], "&jms.sendAcksAsync=false");
+    let (connection, mut far) = connect(&uri, &peer).await;
+    let auto = session(&connection, AcknowledgeMode::Auto).await;
+    let (consumer, info) = consumer(&auto, &mut far, "q").await;
+    far.send(dispatch(&info, 1)).await;
+    let (received, ()) = tokio::join!(soon("receiving", consumer.receive()), async {
+        let asked = far
+            .serve_until(|command| ack(command).map(|ack| ack.command_id))
+            .await;
+        far.refuse(asked, "javax.jms.JMSException").await;
+    });
+    assert!(received.unwrap_err().throwable().is_some());
+}
+
+#[tokio::test]
+async fn a_listener_goes_on_after_an_acknowledgement_that_a_break_left_open() {
+    let peer = ScriptedPeer::bind().await;
+    let uri = failover(&[&peer], "&jms.sendAcksAsync=false");
+    let (connection, mut far) = connect(&uri, &peer).await;
+    let mut events = connection.events();
+    let auto = session(&connection, AcknowledgeMode::Auto).await;
+    let (consumer, info) = consumer(&auto, &mut far, "q").await;
+    let (seen, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let listener = consumer
+        .listen(move |message| {
+            let told = seen.send(number(&message));
+            async move { told }
+        })
+        .unwrap();
+    far.send(dispatch(&info, 1)).await;
+    assert_eq!(soon("a message", heard.recv()).await, Some(1));
+    far.serve_until(ack).await;
+    drop(far);
+    let (mut far, _) = peer.accepted().await;
+    resumed(&mut events).await;
+    let mut again = dispatch(&info, 1);
+    again.redelivery_counter = 1;
+    far.send(again).await;
+    far.send(dispatch(&info, 2)).await;
+    assert_eq!(soon("a message", served(&mut far, heard.recv())).await, Some(2));
+    served(&mut far, listener.close()).await.unwrap();
+}

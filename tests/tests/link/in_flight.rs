@@ -532,6 +532,27 @@ async fn receive_unanswered() {
 }
 
 #[tokio::test]
+async fn receive_unanswered_with_its_acknowledgement() {
+    let mut scene = Scene::new("&jms.sendAcksAsync=false").await;
+    let session = scene.session(AcknowledgeMode::Auto).await;
+    let (consumer, info) = scene.consumer(&session).await;
+    scene.far.send(dispatch(&info, 1)).await;
+    let (received, mut scene) = tokio::join!(soon("receiving", consumer.receive()), async {
+        scene.far.serve_until(ack).await;
+        scene.breaks().await.heals().await.0
+    });
+    // The broker may have consumed it, and if not it is not shown again.
+    assert_eq!(number(&received.unwrap()), 1);
+    let mut again = dispatch(&info, 1);
+    again.redelivery_counter = 1;
+    scene.far.send(again).await;
+    scene.far.send(dispatch(&info, 2)).await;
+    let next = served(&mut scene.far, consumer.receive()).await.unwrap();
+    assert_eq!(number(&next), 2);
+    assert_eq!(scene.connection.stats().duplicates, 1);
+}
+
+#[tokio::test]
 async fn receive_after() {
     // Received, and acknowledged by itself: it is not shown again.
     let mut scene = Scene::new("").await;

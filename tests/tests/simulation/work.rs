@@ -48,14 +48,9 @@ pub(crate) fn end_queue(world: &World) -> usize {
 
 impl Job {
     pub(crate) fn new(live: &Live, draws: &mut SmallRng) -> Self {
-        let mut kind = KINDS[draws.random_range(0..KINDS.len())];
-        if live.settings.confirmed && matches!(kind, Kind::Receive(AcknowledgeMode::Auto)) {
-            // Its message is gone when the acknowledgement is not answered.
-            kind = Kind::Move;
-        }
         Self {
             live: live.clone(),
-            kind,
+            kind: KINDS[draws.random_range(0..KINDS.len())],
             queue: draws.random_range(0..live.world.queues),
             random: random(live.world.seed, "job", live.world.number()),
         }
