@@ -8,6 +8,8 @@ use crate::uri::FailoverOptions;
 #[derive(Debug)]
 pub(crate) struct Backoff {
     initial: Duration,
+    /// Nobody has said that there is to be a delay before another broker is tried.
+    elsewhere_at_once: bool,
     max: Duration,
     first_failed: Option<Duration>,
     exponent: Option<f64>,
@@ -19,6 +21,8 @@ pub(crate) struct Backoff {
     current: Duration,
     failed_passes: u32,
     connected_before: bool,
+    /// The last connection broke soon.
+    broke_soon: bool,
 }
 
 /// What follows a failed pass.
@@ -32,8 +36,12 @@ pub(crate) enum Next {
 
 impl Backoff {
     pub(crate) fn new(options: &FailoverOptions) -> Self {
+        let initial = options
+            .initial_reconnect_delay
+            .unwrap_or(FailoverOptions::INITIAL_RECONNECT_DELAY);
         Self {
-            initial: options.initial_reconnect_delay,
+            initial,
+            elsewhere_at_once: options.initial_reconnect_delay.is_none(),
             max: options.max_reconnect_delay,
             first_failed: options.reconnect_delay,
             exponent: options
@@ -44,9 +52,10 @@ impl Backoff {
             limit: options.max_reconnect_attempts,
             startup_limit: options.startup_max_reconnect_attempts,
             warn_after: options.warn_after_reconnect_attempts,
-            current: options.initial_reconnect_delay,
+            current: initial,
             failed_passes: 0,
             connected_before: false,
+            broke_soon: false,
         }
     }
 
@@ -90,15 +99,22 @@ impl Backoff {
         lived >= self.stable_period
     }
 
-    /// The delay before the first pass after a connection that lived for `lived`.
+    /// The delay before the first pass after a connection that lived for `lived`; `elsewhere` says that the pass begins with
+    /// another broker than the one that went.
     ///
-    /// One that broke at once keeps the delay growing: a broker that accepts and closes must not be
-    /// hammered.
-    pub(crate) fn after_break(&mut self, lived: Duration, random: f64) -> Duration {
-        if self.is_stable(lived) {
+    /// Connections that break soon, one after another, keep the delay growing: a broker that accepts and closes must
+    /// not be hammered.
+    pub(crate) fn after_break(&mut self, lived: Duration, elsewhere: bool, random: f64) -> Duration {
+        let stable = self.is_stable(lived);
+        if stable {
             self.current = self.initial;
         }
-        self.advance(random)
+        let again = std::mem::replace(&mut self.broke_soon, !stable) && !stable;
+        let delay = self.advance(random);
+        if self.elsewhere_at_once && elsewhere && !again {
+            return Duration::ZERO;
+        }
+        delay
     }
 
     /// What follows a pass in which no address answered. `random` is between 0 and 1.
@@ -168,7 +184,7 @@ mod tests {
     fn delays_double_from_the_initial_one_up_to_the_maximum() {
         let mut backoff = steady(|o| o.max_reconnect_delay = ms(100));
         backoff.connected();
-        assert_eq!(backoff.after_break(ms(60_000), 0.5), ms(10));
+        assert_eq!(backoff.after_break(ms(60_000), false, 0.5), ms(10));
         let delays: Vec<_> = (0..5).map(|_| wait(&mut backoff)).collect();
         assert_eq!(delays, [ms(20), ms(40), ms(80), ms(100), ms(100)]);
     }
@@ -177,11 +193,28 @@ mod tests {
     fn only_a_connection_that_lived_resets_the_delay() {
         let mut backoff = steady(|o| o.stable_period = ms(5000));
         backoff.connected();
-        assert_eq!(backoff.after_break(ms(1), 0.5), ms(10));
+        assert_eq!(backoff.after_break(ms(1), false, 0.5), ms(10));
         backoff.connected();
-        assert_eq!(backoff.after_break(ms(4999), 0.5), ms(20));
+        assert_eq!(backoff.after_break(ms(4999), false, 0.5), ms(20));
         backoff.connected();
-        assert_eq!(backoff.after_break(ms(5000), 0.5), ms(10));
+        assert_eq!(backoff.after_break(ms(5000), false, 0.5), ms(10));
+    }
+
+    #[test]
+    fn another_broker_is_tried_at_once_unless_that_goes_on() {
+        let mut backoff = steady(|_| {});
+        backoff.connected();
+        assert_eq!(backoff.after_break(ms(1), true, 0.5), ms(0));
+        backoff.connected();
+        assert_eq!(backoff.after_break(ms(1), true, 0.5), ms(20));
+        backoff.connected();
+        assert_eq!(backoff.after_break(ms(60_000), true, 0.5), ms(0));
+        assert_eq!(wait(&mut backoff), ms(20));
+        let mut backoff = steady(|o| o.use_exponential_back_off = false);
+        assert_eq!(backoff.after_break(ms(1), true, 0.5), ms(0));
+        assert_eq!(backoff.after_break(ms(1), true, 0.5), ms(10));
+        let mut backoff = steady(|o| o.initial_reconnect_delay = Some(ms(10)));
+        assert_eq!(backoff.after_break(ms(60_000), true, 0.5), ms(10));
     }
 
     #[test]
@@ -200,7 +233,7 @@ mod tests {
     fn jitter_draws_from_nothing_to_the_whole_delay() {
         let mut backoff = steady(|o| {
             o.jitter = true;
-            o.initial_reconnect_delay = ms(1000);
+            o.initial_reconnect_delay = Some(ms(1000));
         });
         assert_eq!(backoff.after_failed_pass(0.0), Next::Wait(ms(0), true));
         assert_eq!(backoff.after_failed_pass(0.25), Next::Wait(ms(500), false));

@@ -126,6 +126,14 @@ impl Endpoints {
         self.failed = Some(address(endpoint));
     }
 
+    /// There is an address to try before the one that failed last.
+    pub(crate) fn has_another(&self) -> bool {
+        self.lists
+            .iter()
+            .flat_map(|(_, list)| list)
+            .any(|endpoint| self.failed.as_ref() != Some(&address(endpoint)))
+    }
+
     /// There is a connection to this address now, or none at all.
     pub(crate) fn set_current(&mut self, endpoint: Option<&Endpoint>) {
         self.current = endpoint.map(address);
@@ -340,6 +348,16 @@ mod tests {
         let many = (0..5000).map(|host| endpoint(&host.to_string())).collect();
         list.learn(EndpointSource::Broker, many);
         assert_eq!(list.pass(&mut rng()).len(), MAX_LEARNT + 1);
+    }
+
+    #[test]
+    fn there_is_another_address_than_the_one_that_failed_or_not() {
+        let mut list = endpoints(&["a", "b"], false);
+        list.failed(&endpoint("a"));
+        assert!(list.has_another());
+        let mut list = endpoints(&["a"], false);
+        list.failed(&endpoint("a"));
+        assert!(!list.has_another());
     }
 
     #[test]

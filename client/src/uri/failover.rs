@@ -56,9 +56,11 @@ pub enum UpdateUrl {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct FailoverOptions {
-    /// The delay before the first attempt after a connection broke, and where the back-off begins.
-    /// Default 10 milliseconds.
-    pub initial_reconnect_delay: Duration,
+    /// The delay before the first attempt after a connection broke, and where the back-off begins. Default none: 10
+    /// milliseconds, but another broker than the one that went is tried at once, unless the last two connections both
+    /// broke within [`stable_period`](Self::stable_period). ActiveMQ has 10 milliseconds in any case, and so has a
+    /// URI that says so.
+    pub initial_reconnect_delay: Option<Duration>,
     /// No delay is longer. Default 30 seconds.
     pub max_reconnect_delay: Duration,
     /// The delay after the first failed pass of all, in place of
@@ -128,7 +130,7 @@ pub struct FailoverOptions {
 impl Default for FailoverOptions {
     fn default() -> Self {
         Self {
-            initial_reconnect_delay: Duration::from_millis(10),
+            initial_reconnect_delay: None,
             max_reconnect_delay: Duration::from_secs(30),
             reconnect_delay: None,
             use_exponential_back_off: true,
@@ -157,6 +159,11 @@ impl Default for FailoverOptions {
             nested: Query::default(),
         }
     }
+}
+
+impl FailoverOptions {
+    /// Where the back-off begins if [`initial_reconnect_delay`](Self::initial_reconnect_delay) does not say.
+    pub const INITIAL_RECONNECT_DELAY: Duration = Duration::from_millis(10);
 }
 
 impl FailoverUri {

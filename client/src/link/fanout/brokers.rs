@@ -65,7 +65,7 @@ impl Shared {
         let options = &config.options;
         let mut link = config.link;
         link.failover = Some(FailoverOptions {
-            initial_reconnect_delay: options.initial_reconnect_delay,
+            initial_reconnect_delay: Some(options.initial_reconnect_delay),
             max_reconnect_delay: options.max_reconnect_delay,
             reconnect_delay_exponent: options.reconnect_delay_exponent,
             max_reconnect_attempts: options.max_reconnect_attempts,

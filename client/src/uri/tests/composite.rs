@@ -6,7 +6,7 @@ fn failover_has_the_documented_defaults() {
     assert_eq!(uri.options, FailoverOptions::default());
     assert_eq!(addresses(&uri.endpoints), ["tcp://localhost:61616"]);
     let options = uri.options;
-    assert_eq!(options.initial_reconnect_delay, ms(10));
+    assert_eq!(options.initial_reconnect_delay, None);
     assert_eq!(options.max_reconnect_delay, ms(30_000));
     assert!((options.reconnect_delay_exponent - 2.0).abs() < f64::EPSILON);
     assert_eq!(options.max_reconnect_attempts, None);
@@ -32,7 +32,7 @@ fn failover_options_are_read() {
             ..options.clone()
         },
         FailoverOptions {
-            initial_reconnect_delay: ms(1),
+            initial_reconnect_delay: Some(ms(1)),
             max_reconnect_delay: ms(2),
             reconnect_delay: Some(ms(3)),
             use_exponential_back_off: false,
@@ -246,7 +246,7 @@ fn a_discovered_masterslave_is_in_order() {
 fn multicast_agents_have_the_documented_defaults() {
     let uri = discovery("discovery:(multicast://default)?initialReconnectDelay=1");
     assert_eq!(uri.agent, Agent::Multicast(MulticastAgent::default()));
-    assert_eq!(uri.options.initial_reconnect_delay, ms(1));
+    assert_eq!(uri.options.initial_reconnect_delay, Some(ms(1)));
     assert!(uri.to_failover().is_none());
     let Agent::Multicast(agent) = Agent::parse(
         "multicast://224.1.2.3:6255?group=g&timeToLive=2&loopBackMode=true&keepAliveInterval=3&interface=i\
