@@ -383,14 +383,16 @@ impl Message {
     /// # Errors
     ///
     /// [`is_message_format`](Error::is_message_format) for a value that cannot stand where it does.
-    pub(crate) fn into_wire(self, how: Marshalling) -> Result<wire::Message> {
+    pub(crate) fn into_wire(self, how: Marshalling) -> Result<Arc<wire::Message>> {
         let Self {
-            wire,
+            wire: mut shared,
             properties,
             body,
             ..
         } = self;
-        let mut wire = Arc::unwrap_or_clone(wire);
+        // It stays where it is: a message is large to be moved about.
+        let place = Arc::make_mut(&mut shared);
+        let mut wire = std::mem::take(place);
         if wire.marshalled_properties.is_none()
             && let Some(map) = properties.get().filter(|map| !map.is_empty())
         {
@@ -417,7 +419,7 @@ impl Message {
                 wire.compressed = true;
             }
         }
-        Ok(wire::Message {
+        *place = wire::Message {
             kind: wire.kind,
             destination: wire.destination,
             group_id: wire.group_id,
@@ -435,7 +437,8 @@ impl Message {
             droppable: wire.droppable,
             blob: wire.blob,
             ..wire::Message::default()
-        })
+        };
+        Ok(shared)
     }
 
     fn wire_mut(&mut self) -> &mut wire::Message {

@@ -391,7 +391,7 @@ impl Producer {
         destination: &Destination,
         message: Message,
         options: SendOptions,
-    ) -> Result<(wire::Message, Guard)> {
+    ) -> Result<(Arc<wire::Message>, Guard)> {
         check_priority(options.priority)?;
         let connection = &self.session.connection;
         if connection.hub.is_deleted(destination) {
@@ -400,10 +400,11 @@ impl Producer {
                 format!("{destination} does not exist any more"),
             ));
         }
-        let mut wire = message.into_wire(Marshalling {
+        let mut shared = message.into_wire(Marshalling {
             compress: connection.options.use_compression,
             nested_maps_and_lists: connection.options.nested_map_and_list_enabled,
         })?;
+        let wire = Arc::make_mut(&mut shared);
         wire.destination = Some(destination.clone());
         wire.producer_id = Some(self.id.clone());
         wire.message_id = Some(MessageId {
@@ -421,13 +422,13 @@ impl Producer {
                 wire.expiration = wire.timestamp.saturating_add(lives);
             }
         }
-        self.check_size(&wire)?;
+        self.check_size(wire)?;
         let transaction = self.session.enter_to_send()?;
         let guard = transaction
             .as_ref()
             .map_or(Guard::Always, |transaction| transaction.guard());
         wire.transaction_id = transaction.map(|transaction| transaction.id);
-        Ok((wire, guard))
+        Ok((shared, guard))
     }
 
     /// Refuses what could not be written, here where the caller hears of it.
@@ -462,7 +463,7 @@ impl Producer {
     /// than the one before for a duplicate.
     async fn enqueue(
         &self,
-        message: wire::Message,
+        message: Arc<wire::Message>,
         guard: Guard,
         answer: Answer,
     ) -> Result<(MessageId, Option<crate::link::Receipt>)> {
@@ -470,7 +471,7 @@ impl Producer {
         let mut sequence = 0;
         let receipt = connection
             .link
-            .send_message(Arc::new(message), guard, answer, |message| {
+            .send_message(message, guard, answer, |message| {
                 sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
                 if let Some(id) = &mut message.message_id {
                     id.producer_sequence_id = sequence;
