@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
@@ -54,6 +55,7 @@ pub(crate) struct Live {
     pub(crate) settings: Arc<Settings>,
     number: u64,
     breaks: Arc<Mutex<Breaks>>,
+    closing: Arc<AtomicBool>,
 }
 
 /// A consumer in the account, for as long as it is there.
@@ -190,6 +192,7 @@ async fn connect(world: &Arc<World>, settings: &Arc<Settings>) -> Live {
                     connection,
                     settings: settings.clone(),
                     number,
+                    closing: Arc::default(),
                 };
             }
             Err(_) => pause(&mut random, 1..2_000).await,
@@ -246,11 +249,17 @@ impl Live {
     }
 
     pub(crate) async fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
         let limit = self.settings.close;
         // It says that there are no errors today.
         if let Err(error) = self.call("close", limit, self.connection.close()).await {
             self.world.ledger.violation(format!("close failed: {error}"));
         }
+    }
+
+    /// Its owner closes the connection, or has closed it.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
     }
 
     /// How often the connection broke so far.

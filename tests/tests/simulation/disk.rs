@@ -72,7 +72,9 @@ impl Disk {
         for batch in &state.log {
             before.append(batch.clone(), Box::new(|_| {}));
         }
-        let (live, recovered) = before.reopen();
+        let (live, mut recovered) = before.reopen();
+        // It is the same store for ever: what it knows of a commit counts, whichever broker says it.
+        recovered.identity = "disk".into();
         state.owner += 1;
         let owner = state.owner;
         tokio::spawn(self.clone().sync(owner));

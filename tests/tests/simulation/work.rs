@@ -6,6 +6,7 @@ use std::time::Duration;
 use openwire_client::{AcknowledgeMode, Consumer, Message, Producer, Receipt, Result, Session};
 use rand::RngExt;
 use rand::rngs::SmallRng;
+use tokio::time::Instant;
 
 use super::client::{Live, Reading, queue};
 use super::ledger::{Number, Outcome, Settled, Work};
@@ -367,17 +368,28 @@ impl Kind {
 }
 
 /// Commits, and notes what came of it.
+///
+/// The brokers know the outcome of every commit, so one is in doubt for two reasons only: nobody could be asked before the
+/// deadline, or the connection was closed meanwhile. (Whoever is stopped in the middle is told nothing: to the ledger that
+/// is a doubt, too.) Any other error says that it has not happened.
 pub(crate) async fn commit(live: &Live, session: &Session, work: Work) -> Result<()> {
     let ledger = &live.world.ledger;
     ledger.outcome(work, Outcome::Completing);
+    let began = Instant::now();
     let committed = live.call("commit", live.settings.request, session.commit()).await;
-    ledger.outcome(
-        work,
-        match &committed {
-            Ok(()) => Outcome::Committed,
-            Err(error) if error.is_rolled_back() => Outcome::RolledBack,
-            Err(_) => Outcome::InDoubt,
-        },
-    );
+    let outcome = match &committed {
+        Ok(()) => Outcome::Committed,
+        Err(error) if error.is_in_doubt() => {
+            let waited = began.elapsed();
+            if waited < live.settings.request && !live.is_closing() {
+                ledger.violation(format!(
+                    "transaction {work} is in doubt after {waited:?}: {error}"
+                ));
+            }
+            Outcome::InDoubt
+        }
+        Err(_) => Outcome::RolledBack,
+    };
+    ledger.outcome(work, outcome);
     committed
 }
