@@ -121,19 +121,23 @@ impl Plan {
 ///
 /// Ctrl-C ends the load; what was confirmed is still waited for and reported. A second Ctrl-C ends that as well.
 ///
-/// In the output, messages are
-/// confirmed, if the broker answered the send or the commit of its transaction;
-/// in doubt, if that answer never came, or if the receipt was part of a commit without an answer: such a message may
-/// come or not, and come again or not, but a transaction comes as a whole or not at all;
-/// lost, if they were confirmed and did not come;
-/// duplicated, if they were received (acknowledged, or the consumer's transaction committed) more than once; those
-/// with the redelivered flag are told apart, and so are those for which nothing at all has told that it may happen;
-/// out of order, if a consumer got them after a later one of the same producer, unless they come again or may have
-/// been put back into the queue by a break.
+/// In the output, messages are…
+///
+/// * confirmed, if the broker answered the send or the commit of its transaction;
+///
+/// * in doubt, if that answer never came, or if the receipt was part of a commit without an answer: such a message may
+///   come or not, and come again or not, but a transaction comes as a whole or not at all;
+///
+/// * lost, if they were confirmed and did not come;
+///
+/// * duplicated, if they were received (acknowledged, or the consumer's transaction committed) more than once; those
+///   with the redelivered flag are told apart, and so are those for which nothing at all has told that it may happen;
+///
+/// * out of order, if a consumer got them after a later one of the same producer, unless they come again or may have
+///   been put back into the queue by a break.
 ///
 /// A transaction that was rolled back is done again with the same numbers; one in doubt is not.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 #[command(group = ArgGroup::new("soak_length").args(["messages", "seconds"]))]
 pub(super) struct Options {
     /// The broker or brokers: any URI of the client, such as failover:(tcp://a:61616,tcp://b:61616)
