@@ -174,7 +174,8 @@ impl BrokerBuilder {
     /// `count`, up to [`OutcomeLimits::MAX_COUNT`]. Default 100,000 and an hour; 0 keeps none.
     ///
     /// Outcomes are kept in the store, with what their transactions stored. The outcome of a transaction that
-    /// stored nothing is kept in memory, as its messages are. ActiveMQ keeps none.
+    /// stored nothing is kept in memory, as its messages are: see [`OutcomeLimits`] for what a restart makes of
+    /// it. ActiveMQ keeps none.
     pub fn transaction_outcomes(mut self, count: usize, age: Duration) -> Self {
         self.config.outcomes = OutcomeLimits { count, age };
         self

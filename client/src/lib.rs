@@ -75,6 +75,10 @@
 //! | creating sessions, producers, consumers, temporary destinations | made at the new broker | asked again | restored; [`NotRestored`](Event::NotRestored) if the new broker refuses |
 //! | `close` | over: it went with the connection | the same | the same |
 //!
+//! `broker-lite` keeps the outcome of a transaction that stored nothing, because all its messages were non-persistent, in
+//! memory. If that broker is killed before it has answered such a commit, the restarted one knows nothing of it: the
+//! transaction is replayed and committed, and a consumer that had its messages before the kill gets them again.
+//!
 //! A transaction that is open when the connection breaks goes on: what it sent is sent again to the new broker, and what it
 //! received has to be delivered to its consumers once more before it can be committed. They do not show those messages a
 //! second time. If another consumer got them instead, [`commit`](Session::commit) waits as long as

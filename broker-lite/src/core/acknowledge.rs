@@ -2,10 +2,12 @@
 
 use openwire_client::wire::{MessageAck, MessageId, Throwable, TransactionId};
 
+use super::dead_letter::EXPIRED;
+use super::durable::{Back, Consumed};
 use super::effect::{ConnectionKey, Then};
 use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
-use super::subscription::{Source, SubscriptionKey};
+use super::subscription::{InFlight, Source, SubscriptionKey};
 use super::{Core, Outcome, Turn};
 use crate::store::{MessageKey, Op};
 
@@ -29,11 +31,25 @@ impl Core {
             }
             Some(TransactionId::Xa(_)) => return Err(Refusal::unsupported("XA transactions are")),
         };
-        match self.subscriptions[key.0].source {
-            Source::Topics(_) => self.acknowledge_topic(from, key, ack, transaction),
-            Source::Queue(queue) => self.acknowledge_queue(from, key, queue, ack, transaction, turn)?,
-        }
-        let outcome = turn.confirm(reply);
+        let outcome = match self.subscriptions[key.0].source {
+            Source::Topics(_) => {
+                self.acknowledge_topic(from, key, ack, transaction);
+                turn.confirm(reply)
+            }
+            Source::Queue(queue) => {
+                let taken = self.acknowledge_queue(from, key, queue, ack, transaction, turn)?;
+                // Whoever is told of a refusal acknowledges again; else the broker delivers again.
+                let back = match reply {
+                    Some(_) => Back::InFlight(key),
+                    None => Back::Seen,
+                };
+                let consumed = taken
+                    .into_iter()
+                    .filter(|message| message.entry.stored || reply.is_some())
+                    .map(|message| Consumed::in_flight(queue, message, back));
+                self.confirm_consumed(consumed.collect(), reply, turn)
+            }
+        };
         self.serve(key, turn);
         self.resume_producers(turn);
         Ok(outcome)
@@ -76,6 +92,7 @@ impl Core {
         self.stats.acknowledged += count as u64;
     }
 
+    /// Gives back the messages that the acknowledgement is the end of.
     fn acknowledge_queue(
         &mut self,
         from: ConnectionKey,
@@ -84,11 +101,11 @@ impl Core {
         ack: &MessageAck,
         transaction: Option<i64>,
         turn: &mut Turn<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Vec<InFlight>, Refusal> {
         let subscription = &mut self.subscriptions[key.0];
         if subscription.in_flight.is_empty() {
             // What it acknowledges was dispatched on an earlier connection and is dispatched again.
-            return Ok(());
+            return Ok(Vec::new());
         }
         let last = ack.last_message_id.as_ref().ok_or_else(|| not_dispatched(None))?;
         match ack.ack_type {
@@ -117,7 +134,7 @@ impl Core {
                     {
                         transaction.consumers.push(key);
                     }
-                    return Ok(());
+                    return Ok(Vec::new());
                 }
                 let count = to - from_at + 1;
                 if ack.ack_type == MessageAck::STANDARD && ack.message_count != count as i32 {
@@ -126,9 +143,11 @@ impl Core {
                         ack.message_count
                     )));
                 }
-                for message in subscription.take(from_at, to) {
+                let taken = subscription.take(from_at, to);
+                for message in &taken {
                     self.consumed(queue, &message.entry, turn);
                 }
+                return Ok(taken);
             }
             MessageAck::REDELIVERED => {
                 let (from_at, to) = subscription
@@ -145,19 +164,23 @@ impl Core {
                 let (from_at, to) = subscription
                     .range(ack.first_message_id.as_ref(), last)
                     .ok_or_else(|| not_dispatched(Some(last)))?;
-                for message in subscription.take(from_at, to) {
-                    if ack.ack_type == MessageAck::EXPIRED {
-                        self.expire(queue, message.entry, turn);
-                    } else {
-                        let cause = poison_cause(ack.poison_cause.as_ref());
-                        self.dead_letter(queue, message.entry, &cause, turn);
+                let taken = subscription.take(from_at, to);
+                let cause = match ack.ack_type {
+                    MessageAck::EXPIRED => {
+                        self.stats.expired += taken.len() as u64;
+                        EXPIRED.to_owned()
                     }
+                    _ => poison_cause(ack.poison_cause.as_ref()),
+                };
+                for message in &taken {
+                    self.dead_letter(queue, message.entry.clone(), &cause, turn);
                 }
+                return Ok(taken);
             }
             MessageAck::UNMATCHED => {}
             other => return Err(Refusal::jms(format!("no such acknowledgement type: {other}"))),
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     /// A message of this queue is gone for good.

@@ -432,6 +432,9 @@ impl Core {
     /// which decides what counts as redelivered.
     fn remove_consumer(&mut self, key: SubscriptionKey, delivered: i64, turn: &mut Turn<'_>) {
         let subscription = self.subscriptions.remove(key.0);
+        for batch in &mut self.batches {
+            batch.consumer_ended(key);
+        }
         let owner = &mut self.connections[subscription.connection.0 as usize];
         owner
             .consumers
@@ -463,6 +466,7 @@ impl Core {
                     InFlight {
                         mut entry,
                         transaction,
+                        ..
                     },
                 ) in subscription.in_flight.into_iter().enumerate()
                 {

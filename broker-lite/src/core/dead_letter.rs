@@ -5,16 +5,24 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use openwire_client::wire::{Destination, Message, ValueMap, decode_map, encode_map};
 
+use super::durable::{Back, Consumed};
 use super::queue::{Entry, QueueKey};
 use super::{Core, Turn};
 
 const DEAD_LETTER_QUEUE: &str = "ActiveMQ.DLQ";
 
+/// The cause of a message whose time is over.
+pub(super) const EXPIRED: &str = "Message Expired";
+
 impl Core {
-    /// A message's time is over.
+    /// The time of a message that waited is over.
     pub(super) fn expire(&mut self, queue: QueueKey, entry: Entry, turn: &mut Turn<'_>) {
         self.stats.expired += 1;
-        self.dead_letter(queue, entry, "Message Expired", turn);
+        let consumed = entry
+            .stored
+            .then(|| Consumed::new(queue, entry.clone(), Back::Unseen));
+        self.dead_letter(queue, entry, EXPIRED, turn);
+        self.note_consumed(consumed.into_iter().collect(), turn);
     }
 
     /// Moves a persistent message to the dead letter queue. A non-persistent one is dropped and counted, by
@@ -45,6 +53,15 @@ impl Core {
             turn,
         );
     }
+}
+
+/// True for a copy that this broker made: nobody sends it again, and its id is that of the message it is of.
+pub(super) fn is_dead_letter(message: &Message) -> bool {
+    message.original_destination.is_some()
+        && message
+            .destination
+            .as_ref()
+            .is_some_and(|destination| destination.name() == DEAD_LETTER_QUEUE)
 }
 
 fn dead_copy(message: &Message, dead_letters: Destination, cause: &str) -> Message {

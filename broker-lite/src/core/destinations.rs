@@ -192,9 +192,14 @@ impl Core {
                     self.uncount(&entry);
                 }
                 self.drop_orphans(key);
+                for batch in &mut self.batches {
+                    batch.drop_queue(key);
+                }
                 if let Some(stored) = queue.key {
                     self.stored_queues.remove(&stored);
-                    turn.effects.store([Op::RemoveDestination { key: stored }], None);
+                    if queue.created {
+                        turn.effects.store([Op::RemoveDestination { key: stored }], None);
+                    }
                 }
                 self.resume_producers(turn);
             }
@@ -219,14 +224,21 @@ impl Core {
 
     /// The queue's key in the store, given out when something of it is stored first.
     pub(super) fn stored_key(&mut self, queue: QueueKey, turn: &mut Turn<'_>) -> DestinationKey {
-        if let Some(key) = self.queues[queue.0].key {
-            return key;
-        }
-        let key = DestinationKey(self.next_destination);
-        self.next_destination += 1;
+        let Queue { key, created, .. } = self.queues[queue.0];
+        let key = match key {
+            Some(key) if created => return key,
+            // The store refused it.
+            Some(key) => key,
+            None => {
+                self.next_destination += 1;
+                DestinationKey(self.next_destination - 1)
+            }
+        };
         let name = self.queues[queue.0].destination.qualified_name().into();
         turn.effects.store([Op::CreateDestination { key, name }], None);
-        self.queues[queue.0].key = Some(key);
+        self.batch(turn).created.push(queue);
+        let stored = &mut self.queues[queue.0];
+        (stored.key, stored.created) = (Some(key), true);
         self.stored_queues.insert(key, queue);
         key
     }

@@ -37,7 +37,8 @@ impl Core {
                 self.load(key, turn);
                 return;
             };
-            if is_expired(body, turn.now) {
+            let durable = !front.waits_for_store() || front.sequence <= self.durable;
+            if durable && is_expired(body, turn.now) {
                 if let Some(entry) = self.pop(key) {
                     self.expire(key, entry, turn);
                 }
@@ -47,7 +48,7 @@ impl Core {
                 self.raise_mark(key, turn);
                 return;
             }
-            if front.stored && front.sequence > self.durable {
+            if !durable {
                 // A consumer must not act on what a restart would not know.
                 return;
             }
@@ -92,6 +93,7 @@ impl Core {
         subscription.in_flight.push_back(InFlight {
             entry,
             transaction: None,
+            number: self.stats.dispatched,
         });
         subscription.pull = None;
         subscription.ready = subscription.has_credit();
@@ -116,8 +118,14 @@ impl Core {
         }
     }
 
-    /// Puts messages back and counts what became of them.
+    /// Puts messages back, where the next consumer gets them.
     pub(super) fn put_back(&mut self, key: QueueKey, entries: Vec<Entry>, turn: &mut Turn<'_>) {
+        self.return_to_queue(key, entries, turn);
+        self.dispatch(key, turn);
+    }
+
+    /// Puts messages back and counts what became of them.
+    pub(super) fn return_to_queue(&mut self, key: QueueKey, entries: Vec<Entry>, turn: &mut Turn<'_>) {
         if let Some(destination) = self.queues[key.0].key {
             let counted = entries
                 .iter()
@@ -139,11 +147,10 @@ impl Core {
         }
         self.resident_used += entries
             .iter()
-            .filter(|entry| entry.stored)
+            .filter(|entry| entry.stored && entry.body.is_some())
             .map(|entry| entry.size as usize)
             .sum::<usize>();
         self.queues[key.0].put_back(entries);
-        self.dispatch(key, turn);
     }
 
     /// Asks the store to note up to where messages may have been shown, before they are.

@@ -4,10 +4,20 @@
 //! producer sends it again. And a message that the store refuses, because the disk is full, must never
 //! have been there.
 
-use super::effect::StoreToken;
+use openwire_client::wire::{MessageId, ProducerId};
+use rustc_hash::FxHashMap;
+
+use super::dead_letter::is_dead_letter;
+use super::effect::{StoreToken, Then};
 use super::outcomes::Undecided;
-use super::{Core, Turn};
+use super::queue::{Entry, QueueKey};
+use super::subscription::{InFlight, SubscriptionKey};
+use super::{Core, Outcome, Turn};
 use crate::store::{DestinationKey, StoreError};
+
+/// After the store refused something, its queues pause for so many milliseconds, unless clients move them
+/// on: what they want stored next, such as a dead letter, is likely refused as well.
+const PAUSE: i64 = 1000;
 
 /// A turn's batch on its way into the store.
 #[derive(Debug)]
@@ -17,7 +27,13 @@ pub(super) struct PendingBatch {
     pub(super) first: Option<u64>,
     pub(super) last: u64,
     /// The queues they were put on.
-    queues: Vec<DestinationKey>,
+    queues: Vec<QueueKey>,
+    /// Their producers, with the first and the last number of each.
+    producers: Vec<(ProducerId, i64, i64)>,
+    /// The queues the store is told of for the first time.
+    pub(super) created: Vec<QueueKey>,
+    /// What it is the end of.
+    consumed: Vec<Consumed>,
     /// The marks that hold once it is durable.
     pub(super) marks: Vec<(DestinationKey, u64)>,
     /// The transactions that are committed with it.
@@ -25,7 +41,111 @@ pub(super) struct PendingBatch {
 }
 
 impl PendingBatch {
-    pub(super) fn touch(&mut self, queue: DestinationKey) {
+    /// A message was put on a queue. Its id counts if it can be sent again.
+    pub(super) fn put(&mut self, queue: QueueKey, sequence: u64, id: Option<&MessageId>) {
+        self.first.get_or_insert(sequence);
+        self.last = sequence;
+        if !self.queues.contains(&queue) {
+            self.queues.push(queue);
+        }
+        let Some((producer, number)) = id.and_then(producer_and_number) else {
+            return;
+        };
+        match self.producers.iter_mut().find(|(known, ..)| known == producer) {
+            Some((_, first, last)) => (*first, *last) = ((*first).min(number), (*last).max(number)),
+            None => self.producers.push((producer.clone(), number, number)),
+        }
+    }
+
+    /// True if the message with this id was put in it.
+    pub(super) fn has(&self, id: &MessageId) -> bool {
+        producer_and_number(id).is_some_and(|(producer, number)| {
+            self.producers
+                .iter()
+                .any(|(known, first, last)| known == producer && (*first..=*last).contains(&number))
+        })
+    }
+
+    /// The queue is gone, and its key may get another meaning.
+    pub(super) fn drop_queue(&mut self, queue: QueueKey) {
+        self.queues.retain(|&of| of != queue);
+        self.created.retain(|&of| of != queue);
+        self.consumed.retain(|consumed| consumed.queue != queue);
+    }
+
+    /// The consumer is gone, and its key may get another meaning.
+    pub(super) fn consumer_ended(&mut self, consumer: SubscriptionKey) {
+        for consumed in &mut self.consumed {
+            if consumed.back == Back::InFlight(consumer) {
+                consumed.back = Back::Seen;
+            }
+        }
+    }
+}
+
+fn producer_and_number(id: &MessageId) -> Option<(&ProducerId, i64)> {
+    Some((id.producer_id.as_ref()?, id.producer_sequence_id))
+}
+
+/// Where a message goes whose end the store refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Back {
+    /// To the consumer that has it and is told of the refusal.
+    InFlight(SubscriptionKey),
+    /// To its queue, as one that a consumer has seen.
+    Seen,
+    /// To its queue, where it waited.
+    Unseen,
+}
+
+/// A message that is gone once the batch is durable.
+#[derive(Debug)]
+pub(super) struct Consumed {
+    queue: QueueKey,
+    message: InFlight,
+    back: Back,
+}
+
+impl Consumed {
+    /// One that is with no consumer.
+    pub(super) fn new(queue: QueueKey, entry: Entry, back: Back) -> Self {
+        let message = InFlight {
+            entry,
+            transaction: None,
+            number: 0,
+        };
+        Self::in_flight(queue, message, back)
+    }
+
+    /// One that a consumer had.
+    pub(super) fn in_flight(queue: QueueKey, mut message: InFlight, back: Back) -> Self {
+        message.transaction = None;
+        // On its queue it can be read back from the store, so the memory it takes meanwhile is bounded by
+        // what clients have, not by what they have acknowledged.
+        if message.entry.stored && !matches!(back, Back::InFlight(_)) {
+            message.entry.body = None;
+        }
+        Self { queue, message, back }
+    }
+}
+
+/// Queues that pause because the store refused something.
+#[derive(Debug, Default)]
+pub(super) struct Interrupted {
+    queues: Vec<QueueKey>,
+    until: i64,
+}
+
+impl Interrupted {
+    /// When they go on, in milliseconds since 1970.
+    pub(super) fn until(&self) -> Option<i64> {
+        (!self.queues.is_empty()).then_some(self.until)
+    }
+
+    fn add(&mut self, queue: QueueKey, now: i64) {
+        if self.queues.is_empty() {
+            self.until = now + PAUSE;
+        }
         if !self.queues.contains(&queue) {
             self.queues.push(queue);
         }
@@ -44,12 +164,43 @@ impl Core {
                 first: None,
                 last: 0,
                 queues: Vec::new(),
+                producers: Vec::new(),
+                created: Vec::new(),
+                consumed: Vec::new(),
                 marks: Vec::new(),
                 undecided: Undecided::default(),
             });
         }
         let last = self.batches.len() - 1;
         &mut self.batches[last]
+    }
+
+    /// These end with the turn's batch, if it has one, and are back if the store refuses it.
+    pub(super) fn note_consumed(&mut self, consumed: Vec<Consumed>, turn: &mut Turn<'_>) {
+        if turn.effects.has_store() && !consumed.is_empty() {
+            self.batch(turn).consumed.extend(consumed);
+        }
+    }
+
+    /// Answers a command that was the end of these. A refusal is told by the core itself, after they are back:
+    /// the client may acknowledge them again at once.
+    pub(super) fn confirm_consumed(
+        &mut self,
+        consumed: Vec<Consumed>,
+        reply: Option<Then>,
+        turn: &mut Turn<'_>,
+    ) -> Outcome {
+        let returns = consumed
+            .iter()
+            .any(|consumed| matches!(consumed.back, Back::InFlight(_)));
+        self.note_consumed(consumed, turn);
+        match reply {
+            Some(Then::Reply { to, response }) if returns && turn.effects.has_store() => {
+                self.batch(turn).undecided.wait(to, response);
+                Outcome::Answered
+            }
+            reply => turn.confirm(reply),
+        }
     }
 
     /// The batch of a [`Then::Tell`](super::Then::Tell) is durable, or never will be. Batches are told of in
@@ -65,7 +216,8 @@ impl Core {
         let Some(mut batch) = self.batches.pop_front_if(|batch| batch.token == token) else {
             return;
         };
-        self.decide(token, std::mem::take(&mut batch.undecided), &result, turn);
+        let undecided = std::mem::take(&mut batch.undecided);
+        self.decide(token, undecided, &result, turn);
         match result {
             Ok(()) => {
                 self.durable = self.durable.max(batch.last);
@@ -77,15 +229,76 @@ impl Core {
                     }
                 }
                 self.drop_bodies(&batch);
+                for queue in self.touched(&batch) {
+                    self.move_on(queue, turn);
+                }
             }
-            Err(error) => self.withdraw(&batch, &error),
+            Err(error) => {
+                self.withdraw(&batch, &error);
+                for queue in self.touched(&batch) {
+                    self.interrupted.add(queue, turn.now);
+                }
+                // After any other error nobody knows what the store has.
+                if matches!(error, StoreError::Refused(_) | StoreError::Full(_)) {
+                    self.restore(batch.consumed, turn);
+                }
+                self.resume_producers(turn);
+            }
         }
-        let marked = batch.marks.iter().map(|(destination, _)| *destination);
-        for destination in batch.queues.iter().copied().chain(marked) {
-            if let Some(&key) = self.stored_queues.get(&destination) {
-                self.dispatch(key, turn);
-                self.end_pulls(key, turn);
+    }
+
+    /// The queues for which the batch changes what may be dispatched.
+    fn touched(&self, batch: &PendingBatch) -> Vec<QueueKey> {
+        let marked = batch
+            .marks
+            .iter()
+            .filter_map(|(destination, _)| self.stored_queues.get(destination));
+        batch.queues.iter().chain(marked).copied().collect()
+    }
+
+    fn move_on(&mut self, queue: QueueKey, turn: &mut Turn<'_>) {
+        if self.queues.contains(queue.0) {
+            self.dispatch(queue, turn);
+            self.end_pulls(queue, turn);
+        }
+    }
+
+    /// Lets queues go on that paused long enough.
+    pub(super) fn resume_interrupted(&mut self, turn: &mut Turn<'_>) {
+        if self.interrupted.until().is_some_and(|until| until <= turn.now) {
+            for queue in std::mem::take(&mut self.interrupted).queues {
+                self.move_on(queue, turn);
             }
+        }
+    }
+
+    /// What should have ended with a batch that the store refused has not.
+    fn restore(&mut self, consumed: Vec<Consumed>, turn: &mut Turn<'_>) {
+        let mut in_flight: FxHashMap<SubscriptionKey, Vec<InFlight>> = FxHashMap::default();
+        let mut waiting: FxHashMap<QueueKey, Vec<Entry>> = FxHashMap::default();
+        for Consumed {
+            queue,
+            mut message,
+            back,
+        } in consumed
+        {
+            if !message.entry.stored {
+                self.memory_used += message.entry.size as usize;
+            }
+            match back {
+                Back::InFlight(consumer) => in_flight.entry(consumer).or_default().push(message),
+                Back::Seen | Back::Unseen => {
+                    message.entry.redelivered += u32::from(back == Back::Seen);
+                    waiting.entry(queue).or_default().push(message.entry);
+                }
+            }
+        }
+        for (consumer, messages) in in_flight {
+            self.subscriptions[consumer.0].take_back(messages);
+        }
+        for (queue, entries) in waiting {
+            self.return_to_queue(queue, entries, turn);
+            self.interrupted.add(queue, turn.now);
         }
     }
 
@@ -95,11 +308,8 @@ impl Core {
         if self.resident_used <= self.config.resident_limit {
             return;
         }
-        for destination in &batch.queues {
-            let Some(key) = self.stored_queues.get(destination) else {
-                continue;
-            };
-            let queue = &mut self.queues[key.0];
+        for queue in &batch.queues {
+            let queue = &mut self.queues[queue.0];
             // Consumers that wait take these at once.
             if !queue.ready.is_empty() {
                 continue;
@@ -125,23 +335,25 @@ impl Core {
                 self.queues[key.0].marking = false;
             }
         }
+        for queue in &batch.created {
+            self.queues[queue.0].created = false;
+        }
         let Some(first) = batch.first else { return };
-        for destination in &batch.queues {
-            let Some(key) = self.stored_queues.get(destination) else {
-                continue;
-            };
-            let queue = &mut self.queues[key.0];
+        for queue in &batch.queues {
+            let queue = &mut self.queues[queue.0];
             let from = queue.pending.partition_point(|entry| entry.sequence < first);
-            let to = queue
+            let (refused, others): (Vec<_>, Vec<_>) = queue
                 .pending
-                .partition_point(|entry| entry.sequence <= batch.last);
-            let refused: Vec<_> = queue.pending.drain(from..to).collect();
+                .drain(from..)
+                .partition(|entry| entry.waits_for_store() && entry.sequence <= batch.last);
+            queue.pending.extend(others);
             for entry in refused {
                 self.uncount(&entry);
                 self.stats.refused += 1;
                 if let Some(id) = entry
                     .body
                     .as_ref()
+                    .filter(|message| !is_dead_letter(message))
                     .and_then(|message| message.message_id.as_ref())
                 {
                     self.audit.not_taken(id);

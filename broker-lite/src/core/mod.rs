@@ -47,7 +47,7 @@ use crate::store::{Bodies, DestinationKey, Recovered};
 use audit::ProducerAudit;
 use connection::Connection;
 use destinations::Target;
-use durable::PendingBatch;
+use durable::{Interrupted, PendingBatch};
 pub use effect::{ConnectionKey, Effect, Effects, StoreToken, Then};
 pub use outcomes::OutcomeLimits;
 use outcomes::Outcomes;
@@ -133,6 +133,8 @@ pub struct Core {
     /// What was stored and is not durable yet, in order.
     batches: VecDeque<PendingBatch>,
     last_token: u64,
+    /// Where dispatching goes on later, because the store refused a batch.
+    interrupted: Interrupted,
     /// The last number given to an advisory.
     advisories: i64,
     audit: ProducerAudit,
@@ -199,6 +201,7 @@ impl Core {
             durable: recovered.next_sequence.saturating_sub(1),
             batches: VecDeque::new(),
             last_token: 0,
+            interrupted: Interrupted::default(),
             advisories: 0,
             audit: ProducerAudit::new(recovered.producers),
             outcomes,
@@ -212,6 +215,7 @@ impl Core {
             let destination = destinations::from_stored_name(&stored.name);
             let mut queue = Queue::new(destination.clone());
             queue.key = Some(stored.key);
+            queue.created = true;
             queue.mark = stored.dispatched;
             queue.pending = stored
                 .messages
@@ -224,6 +228,7 @@ impl Core {
                         size: message.size,
                         redelivered: message.redelivered.max(shown.into()),
                         stored: true,
+                        tied: false,
                         body: None,
                     }
                 })
@@ -410,12 +415,15 @@ impl Core {
 
     /// When [`Core::tick`] wants to be called next, in milliseconds since 1970.
     pub fn next_deadline(&self) -> Option<i64> {
-        self.pulls.peek().map(|Reverse((until, ..))| *until)
+        let pull = self.pulls.peek().map(|Reverse((until, ..))| *until);
+        pull.into_iter().chain(self.interrupted.until()).min()
     }
 
-    /// Time has passed: pulls that waited long enough are answered.
+    /// Time has passed: pulls that waited long enough are answered, and queues go on that a refusal of the
+    /// store had interrupted.
     pub fn tick(&mut self, now: i64, effects: &mut Effects) {
         let turn = &mut Turn { now, effects };
+        self.resume_interrupted(turn);
         while let Some(Reverse((until, ..))) = self.pulls.peek()
             && *until <= now
         {

@@ -2,7 +2,7 @@
 //! answered, is answered with what happened.
 //!
 //! A commit that stored something is remembered by the store as well, in the same batch. One that stored
-//! nothing is remembered here alone: a restart that forgets it has lost its messages, too.
+//! nothing is remembered here alone: a restart forgets it and its messages, but not what consumers had of them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,6 +18,12 @@ use crate::store::{Committed, Op, StoreError};
 
 /// How long the outcomes of transactions are kept: each until it is older than `age`, or until there are
 /// more than `count`.
+///
+/// They are kept as what the transactions did is kept: in the store, if a transaction stored something (it sent
+/// or consumed a persistent message, and there is a store), else in memory. So after a restart of the broker, or
+/// a crash, a commit that stored nothing and is sent again is answered as one that did not happen. Its client
+/// then does all of it again, which is right for what the restart lost; but consumers that had received its
+/// non-persistent messages before receive them a second time. Who cannot have that sends persistent messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutcomeLimits {
     /// How many are kept; 100,000 by default, up to 1,000,000. They take about 150 bytes of memory each, and 16
@@ -160,6 +166,11 @@ pub(super) struct Undecided {
 }
 
 impl Undecided {
+    /// This is to be answered, or refused, with the batch.
+    pub(super) fn wait(&mut self, to: ConnectionKey, response: Command) {
+        self.waiting.push((to, response));
+    }
+
     /// A connection ended: it waits no more.
     pub(super) fn gone(&mut self, connection: ConnectionKey) {
         self.waiting.retain(|(to, _)| *to != connection);
@@ -240,7 +251,7 @@ impl Core {
             ));
         };
         if let Some(Then::Reply { to, response }) = reply {
-            batch.undecided.waiting.push((to, response));
+            batch.undecided.wait(to, response);
         }
         Ok(Outcome::Answered)
     }

@@ -14,7 +14,7 @@ pub(super) struct QueueKey(pub(super) usize);
 
 /// A message on a queue. Small, because a deep queue has millions: a body that is stored as well may be
 /// out of memory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Entry {
     /// The broker sequence number, which orders the queue.
     pub(super) sequence: u64,
@@ -24,8 +24,17 @@ pub(super) struct Entry {
     pub(super) redelivered: u32,
     /// It lies in the store.
     pub(super) stored: bool,
+    /// It does not, but was sent in a transaction that stored something, and stands or falls with it.
+    pub(super) tied: bool,
     /// The message; none while only the store has it.
     pub(super) body: Option<Arc<Message>>,
+}
+
+impl Entry {
+    /// Nobody may see it before everything up to its sequence is durable.
+    pub(super) fn waits_for_store(&self) -> bool {
+        self.stored || self.tied
+    }
 }
 
 #[derive(Debug)]
@@ -33,6 +42,8 @@ pub(super) struct Queue {
     pub(super) destination: Destination,
     /// Its name in the store, once something of it was stored.
     pub(super) key: Option<DestinationKey>,
+    /// The store was told of that name, and has not refused it.
+    pub(super) created: bool,
     /// What waits, in order.
     pub(super) pending: VecDeque<Entry>,
     pub(super) consumers: Vec<SubscriptionKey>,
@@ -52,6 +63,7 @@ impl Queue {
         Self {
             destination,
             key: None,
+            created: false,
             pending: VecDeque::new(),
             consumers: Vec::new(),
             ready: VecDeque::new(),
@@ -109,6 +121,7 @@ mod tests {
             size: 1,
             redelivered: 0,
             stored: false,
+            tied: false,
             body: None,
         }
     }

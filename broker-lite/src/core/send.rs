@@ -5,6 +5,7 @@ use std::sync::Arc;
 use openwire_client::wire::{Message, MessageDispatch, ProducerAck, TransactionId};
 
 use super::connection::IMPLICIT_SESSION;
+use super::dead_letter::is_dead_letter;
 use super::destinations::Target;
 use super::effect::{ConnectionKey, Effect, Then};
 use super::queue::{Entry, QueueKey};
@@ -56,8 +57,8 @@ impl Core {
             None => {
                 let duplicate = self.is_duplicate(from, &message);
                 if duplicate {
-                    self.pass_over_duplicate(turn);
-                    turn.confirm(reply)
+                    self.stats.duplicates += 1;
+                    self.confirm_duplicate(&message, reply, turn)
                 } else {
                     Arc::make_mut(&mut message).response_required = false;
                     self.publish(target, message, reply, turn)
@@ -85,20 +86,41 @@ impl Core {
                 .is_some_and(|id| self.audit.is_duplicate(id))
     }
 
-    /// The first copy may still be on its way into the store: the answer waits for what is before it.
-    pub(super) fn pass_over_duplicate(&mut self, turn: &mut Turn<'_>) {
-        self.stats.duplicates += 1;
-        if self.config.stored {
-            turn.effects.store([], None);
+    /// The first copy may still be on its way into the store: the answer is the one that copy gets.
+    fn confirm_duplicate(&mut self, message: &Message, reply: Option<Then>, turn: &mut Turn<'_>) -> Outcome {
+        let (Some(Then::Reply { to, response }), Some(id)) = (reply, &message.message_id) else {
+            return Outcome::Done;
+        };
+        if let Some(batch) = self.batches.iter_mut().find(|batch| batch.has(id)) {
+            batch.undecided.wait(to, response);
+            return Outcome::Answered;
         }
+        turn.confirm(Some(Then::Reply { to, response }))
     }
 
-    /// Gives the message its number and puts it where it goes.
+    /// Gives the message its number, puts it where it goes and dispatches.
     pub(super) fn publish(
+        &mut self,
+        target: Target,
+        message: Arc<Message>,
+        reply: Option<Then>,
+        turn: &mut Turn<'_>,
+    ) -> Outcome {
+        let outcome = self.put(target, message, reply, false, turn);
+        if let Target::Queue(queue) = target {
+            self.dispatch(queue, turn);
+        }
+        outcome
+    }
+
+    /// Gives the message its number and puts it where it goes. One that is `tied` is on its queue only if what
+    /// this turn stores is.
+    pub(super) fn put(
         &mut self,
         target: Target,
         mut message: Arc<Message>,
         reply: Option<Then>,
+        tied: bool,
         turn: &mut Turn<'_>,
     ) -> Outcome {
         self.sequence += 1;
@@ -117,7 +139,7 @@ impl Core {
                 self.publish_to_topic(topic, message, turn);
                 Outcome::Done
             }
-            Target::Queue(queue) => self.publish_to_queue(queue, sequence, message, reply, turn),
+            Target::Queue(queue) => self.put_on_queue(queue, message, reply, tied, turn),
         }
     }
 
@@ -130,22 +152,24 @@ impl Core {
         }
     }
 
-    fn publish_to_queue(
+    fn put_on_queue(
         &mut self,
         queue: QueueKey,
-        sequence: u64,
         message: Arc<Message>,
         reply: Option<Then>,
+        tied: bool,
         turn: &mut Turn<'_>,
     ) -> Outcome {
         let stored =
             self.config.stored && message.persistent && !self.queues[queue.0].destination.is_temporary();
         let size = accounting_size(&message);
+        let sequence = self.sequence;
         let mut entry = Entry {
             sequence,
             size,
             redelivered: message.redelivery_counter.max(0) as u32,
             stored,
+            tied: tied && !stored,
             body: None,
         };
         let outcome = if stored {
@@ -163,19 +187,19 @@ impl Core {
             );
             let awaited = reply.is_some();
             turn.effects.store([], reply);
-            let batch = self.batch(turn);
-            batch.first.get_or_insert(sequence);
-            batch.last = sequence;
-            batch.touch(destination);
+            let id = message.message_id.as_ref().filter(|_| !is_dead_letter(&message));
+            self.batch(turn).put(queue, sequence, id);
             entry.body = Some(message);
             if awaited { Outcome::Answered } else { Outcome::Done }
         } else {
+            if tied {
+                self.batch(turn).put(queue, sequence, None);
+            }
             entry.body = Some(message);
             Outcome::Done
         };
         self.count(&entry);
         self.queues[queue.0].pending.push_back(entry);
-        self.dispatch(queue, turn);
         outcome
     }
 

@@ -21,6 +21,8 @@ pub(super) struct InFlight {
     pub(super) entry: Entry,
     /// The local transaction in which it was acknowledged.
     pub(super) transaction: Option<i64>,
+    /// Grows with every dispatch, so that what comes back finds its place.
+    pub(super) number: u64,
 }
 
 impl InFlight {
@@ -134,6 +136,16 @@ impl Subscription {
         let taken: Vec<_> = self.in_flight.drain(from..=to).collect();
         self.extension = self.extension.saturating_sub(taken.len());
         taken
+    }
+
+    /// Messages whose acknowledgement had no effect are in flight again, where they were. The client has them,
+    /// so they do not count against the prefetch.
+    pub(super) fn take_back(&mut self, messages: Vec<InFlight>) {
+        self.extension += messages.len();
+        self.in_flight.extend(messages);
+        self.in_flight
+            .make_contiguous()
+            .sort_by_key(|message| message.number);
     }
 
     /// Messages up to this position no longer count against the prefetch.

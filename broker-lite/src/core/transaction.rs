@@ -5,10 +5,12 @@ use std::sync::Arc;
 use openwire_client::wire::{ConsumerId, LocalTransactionId, Message, TransactionId, TransactionInfo};
 use rustc_hash::FxHashMap;
 
+use super::destinations::Target;
+use super::durable::{Back, Consumed};
 use super::effect::{ConnectionKey, Then};
 use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
-use super::subscription::SubscriptionKey;
+use super::subscription::{InFlight, SubscriptionKey};
 use super::{Core, Outcome, Turn};
 use crate::store::accounting_size;
 
@@ -103,11 +105,22 @@ impl Core {
         };
         // Everything below goes into this turn's one batch, so it is durable as a whole or not at all.
         let mut served = Vec::new();
+        let mut consumed = Vec::new();
         for key in transaction.consumers {
-            served.extend(self.commit_acknowledged(key, id.value, turn));
+            // Whoever is told that the transaction was rolled back delivers again what it received in it.
+            let back = match reply {
+                Some(_) => Back::InFlight(key),
+                None => Back::Seen,
+            };
+            if let Some((queue, taken)) = self.commit_acknowledged(key, id.value, turn) {
+                let taken = taken.into_iter();
+                consumed.extend(taken.map(|message| Consumed::in_flight(queue, message, back)));
+                served.push(key);
+            }
         }
         for (queue, entry) in transaction.orphans {
             self.consumed(queue, &entry, turn);
+            consumed.push(Consumed::new(queue, entry, Back::Seen));
         }
         for (key, consumer, count) in transaction.topic_acks {
             if self
@@ -119,10 +132,16 @@ impl Core {
                 served.push(key);
             }
         }
+        let tied = turn.effects.has_store() || self.stores_any(&transaction.sends);
+        let mut queues = Vec::new();
         for message in transaction.sends {
             self.memory_used -= accounting_size(&message) as usize;
             if self.is_duplicate(from, &message) {
-                self.pass_over_duplicate(turn);
+                self.stats.duplicates += 1;
+                if self.config.stored {
+                    // The answer waits for what is on its way into the store.
+                    turn.effects.store([], None);
+                }
                 continue;
             }
             let target = match &message.destination {
@@ -131,14 +150,23 @@ impl Core {
             };
             match target {
                 Ok(target) => {
-                    self.publish(target, message, None, turn);
+                    self.put(target, message, None, tied, turn);
+                    if let Target::Queue(queue) = target
+                        && !queues.contains(&queue)
+                    {
+                        queues.push(queue);
+                    }
                 }
                 // A temporary destination that went away since: nobody is left to receive it.
                 Err(_) => self.stats.discarded += 1,
             }
         }
         self.note_outcome(from, id.value, turn);
-        let outcome = turn.confirm(reply);
+        let outcome = self.confirm_consumed(consumed, reply, turn);
+        // Only now, because what dispatching stores has no part in the outcome.
+        for queue in queues {
+            self.dispatch(queue, turn);
+        }
         for key in served {
             self.serve(key, turn);
         }
@@ -146,12 +174,25 @@ impl Core {
         Ok(outcome)
     }
 
+    /// True if some of these go to the store.
+    fn stores_any(&self, sends: &[Arc<Message>]) -> bool {
+        self.config.stored
+            && sends.iter().any(|message| {
+                message.persistent
+                    && message
+                        .destination
+                        .as_ref()
+                        .is_some_and(|destination| destination.is_queue() && !destination.is_temporary())
+            })
+    }
+
+    /// Takes what was acknowledged in the transaction.
     fn commit_acknowledged(
         &mut self,
         key: SubscriptionKey,
         transaction: i64,
         turn: &mut Turn<'_>,
-    ) -> Option<SubscriptionKey> {
+    ) -> Option<(QueueKey, Vec<InFlight>)> {
         let subscription = self.subscriptions.get_mut(key.0)?;
         let super::subscription::Source::Queue(queue) = subscription.source else {
             return None;
@@ -161,7 +202,7 @@ impl Core {
             .into_iter()
             .filter_map(|message| {
                 if message.transaction == Some(transaction) {
-                    consumed.push(message.entry);
+                    consumed.push(message);
                     None
                 } else {
                     Some(message)
@@ -169,10 +210,10 @@ impl Core {
             });
         subscription.in_flight = kept.collect();
         subscription.extension = subscription.extension.saturating_sub(consumed.len());
-        for entry in &consumed {
-            self.consumed(queue, entry, turn);
+        for message in &consumed {
+            self.consumed(queue, &message.entry, turn);
         }
-        Some(key)
+        Some((queue, consumed))
     }
 
     /// Forgets what was sent; what was acknowledged stays with its consumers, which deliver it again

@@ -651,11 +651,11 @@ fn what_the_store_refuses_was_never_there_and_can_be_sent_again() {
     let mut rig = Rig::new(true);
     let client = rig.connect();
     rig.send(client, 1);
-    rig.slow_store = true;
+    (rig.slow_store, rig.refusing) = (true, true);
     let mut refused = Command::from(Arc::new(Rig::message(client, 2, true)));
     refused.set_header(5, true);
     rig.say(client, refused);
-    rig.refuse_waiting();
+    rig.refusing = false;
     rig.release();
     assert_eq!((rig.depth(), rig.stats().refused), (1, 1));
     let client = rig.reconnect(client);

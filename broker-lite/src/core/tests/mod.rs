@@ -3,4 +3,5 @@
 mod behaviour;
 mod outcomes;
 mod random;
+mod refused;
 mod rig;

@@ -159,11 +159,11 @@ fn a_commit_the_store_refuses_has_not_happened() {
     let mut rig = Rig::new(true);
     let client = rig.connect();
     begin(&mut rig, client, 1, true);
-    rig.slow_store = true;
+    (rig.slow_store, rig.refusing) = (true, true);
     request_commit(&mut rig, client, 1);
     let client = rig.reconnect(client);
     request_commit(&mut rig, client, 1);
-    rig.refuse_waiting();
+    rig.refusing = false;
     rig.release();
     assert_eq!(
         rig.answer(client),

@@ -25,6 +25,7 @@ struct Account {
     next_consumer: i64,
     next_transaction: i64,
     messages: BTreeMap<i64, Place>,
+    persistent: BTreeSet<i64>,
     consumers: BTreeSet<i64>,
     /// What was dispatched, by consumer, in order.
     hands: BTreeMap<i64, Vec<i64>>,
@@ -45,16 +46,51 @@ impl Account {
         }
     }
 
-    fn send(&mut self, persistent: bool) {
+    /// The answer to something that only the store may have refused.
+    fn accepted(&self, answer: Result<(), String>) -> bool {
+        if let Err(class) = &answer {
+            assert!(
+                self.rig.refusing && class == "ResourceAllocationException",
+                "{class}"
+            );
+        }
+        answer.is_ok()
+    }
+
+    fn number(&mut self, persistent: bool) -> i64 {
         let number = self.next_message;
         self.next_message += 1;
-        self.messages.insert(number, Place::Waiting);
-        self.rig
-            .ask(
-                self.sender,
-                Arc::new(Rig::message(self.sender, number, persistent)),
-            )
-            .unwrap();
+        if persistent {
+            self.persistent.insert(number);
+        }
+        number
+    }
+
+    fn send(&mut self, persistent: bool) {
+        let number = self.number(persistent);
+        let message = Rig::message(self.sender, number, persistent);
+        let answer = self.rig.ask(self.sender, Arc::new(message));
+        if self.accepted(answer) {
+            self.messages.insert(number, Place::Waiting);
+        }
+    }
+
+    /// The sender's connection breaks before the answer, and it sends the message again.
+    fn send_again(&mut self) {
+        let number = self.number(true);
+        let mut message = Command::from(Arc::new(Rig::message(self.sender, number, true)));
+        message.set_header(9, true);
+        self.rig.slow_store = true;
+        self.rig.say(self.sender, message.clone());
+        let old = self.sender;
+        self.sender = self.rig.reconnect(old);
+        self.rig.lose(old);
+        self.rig.say(self.sender, message);
+        self.rig.release();
+        let answer = self.rig.answer(self.sender).unwrap();
+        if self.accepted(answer) {
+            self.messages.insert(number, Place::Waiting);
+        }
     }
 
     fn send_transacted(&mut self, random: &mut StdRng) {
@@ -64,16 +100,15 @@ impl Account {
             .transact(self.sender, transaction, TransactionInfo::BEGIN)
             .unwrap();
         let commit = random.random_bool(0.5);
+        let mut sent = Vec::new();
         for _ in 0..random.random_range(1..5) {
-            let number = self.next_message;
-            self.next_message += 1;
-            if commit {
-                self.messages.insert(number, Place::Waiting);
-            }
+            let persistent = random.random_bool(0.5);
+            let number = self.number(persistent);
+            sent.push(number);
             let transaction_id = Some(self.sender.transaction(transaction));
             let message = Message {
                 transaction_id,
-                ..Rig::message(self.sender, number, random.random_bool(0.5))
+                ..Rig::message(self.sender, number, persistent)
             };
             self.rig.say(self.sender, Arc::new(message));
         }
@@ -82,8 +117,13 @@ impl Account {
         } else {
             TransactionInfo::ROLLBACK
         };
-        self.rig.transact(self.sender, transaction, step).unwrap();
-        self.outcomes.push((transaction, commit));
+        let answer = self.rig.transact(self.sender, transaction, step);
+        let committed = self.accepted(answer) && commit;
+        if committed {
+            self.messages
+                .extend(sent.into_iter().map(|number| (number, Place::Waiting)));
+        }
+        self.outcomes.push((transaction, committed));
     }
 
     /// The sender commits something again, perhaps over a new connection. Nothing happens.
@@ -127,12 +167,21 @@ impl Account {
             taken[taken.len() - 1],
         );
         ack.message_count = taken.len() as i32;
-        if random.random_bool(0.7) {
-            hand.drain(from..=to);
-            taken
-                .iter()
-                .for_each(|number| assert!(self.messages.remove(number).is_some()));
-            self.rig.ask(self.receiver, Box::new(ack)).unwrap();
+        if random.random_bool(0.4) {
+            let answer = self.rig.ask(self.receiver, Box::new(ack));
+            if self.accepted(answer) {
+                self.consumed(consumer, &taken);
+            }
+            return;
+        }
+        if random.random_bool(0.5) {
+            self.consumed(consumer, &taken);
+            if self.rig.refusing {
+                // Nobody was told: what the store has is delivered again.
+                let back = taken.iter().filter(|number| self.persistent.contains(number));
+                self.messages.extend(back.map(|&number| (number, Place::Waiting)));
+            }
+            self.rig.say(self.receiver, Box::new(ack));
             return;
         }
         let transaction = self.next_transaction;
@@ -146,6 +195,13 @@ impl Account {
             // The consumer ends first; the transaction still decides.
             self.end_consumer(consumer, &taken);
             let back = random.random_bool(0.5);
+            let step = if back {
+                TransactionInfo::ROLLBACK
+            } else {
+                TransactionInfo::COMMIT_ONE_PHASE
+            };
+            let answer = self.rig.transact(self.receiver, transaction, step);
+            let back = !self.accepted(answer) || back;
             for number in &taken {
                 if back {
                     self.messages.insert(*number, Place::Waiting);
@@ -153,25 +209,25 @@ impl Account {
                     self.messages.remove(number);
                 }
             }
-            let step = if back {
-                TransactionInfo::ROLLBACK
-            } else {
-                TransactionInfo::COMMIT_ONE_PHASE
-            };
-            self.rig.transact(self.receiver, transaction, step).unwrap();
         } else if random.random_bool(0.5) {
-            let hand = self.hands.get_mut(&consumer).unwrap();
-            hand.drain(from..=to);
-            taken
-                .iter()
-                .for_each(|number| assert!(self.messages.remove(number).is_some()));
-            self.rig
-                .transact(self.receiver, transaction, TransactionInfo::COMMIT_ONE_PHASE)
-                .unwrap();
+            let answer = self
+                .rig
+                .transact(self.receiver, transaction, TransactionInfo::COMMIT_ONE_PHASE);
+            if self.accepted(answer) {
+                self.consumed(consumer, &taken);
+            }
         } else {
             self.rig
                 .transact(self.receiver, transaction, TransactionInfo::ROLLBACK)
                 .unwrap();
+        }
+    }
+
+    fn consumed(&mut self, consumer: i64, taken: &[i64]) {
+        let hand = self.hands.get_mut(&consumer).unwrap();
+        hand.retain(|number| !taken.contains(number));
+        for number in taken {
+            assert!(self.messages.remove(number).is_some());
         }
     }
 
@@ -228,13 +284,16 @@ fn run(seed: u64, steps: usize, stored: bool) {
         next_consumer: 1,
         next_transaction: 1,
         messages: BTreeMap::new(),
+        persistent: BTreeSet::new(),
         consumers: BTreeSet::new(),
         hands: BTreeMap::new(),
         outcomes: Vec::new(),
     };
     for _ in 0..steps {
+        account.rig.refusing = stored && random.random_bool(0.1);
         match random.random_range(0..100) {
-            0..40 => account.send(random.random_bool(0.5)),
+            0..2 => account.send_again(),
+            2..40 => account.send(random.random_bool(0.5)),
             40..48 => account.send_transacted(random),
             48..50 => account.commit_again(random),
             50..85 => account.acknowledge(random),
@@ -248,6 +307,10 @@ fn run(seed: u64, steps: usize, stored: bool) {
             _ => account.lose_receiver(),
         }
         account.check();
+        if account.rig.refusing {
+            account.rig.make_space();
+            account.check();
+        }
     }
     // Everything that is left can be consumed, and then nothing is counted any more.
     account.lose_receiver();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use openwire_client::wire::*;
 
-use crate::core::{ConnectionKey, Core, CoreConfig, Effect, Effects, OutcomeLimits, Stats, Then};
+use crate::core::{ConnectionKey, Core, CoreConfig, Effect, Effects, OutcomeLimits, Stats, Then, not_stored};
 use crate::store::{
     Committed, DestinationKey, MessageKey, Op, Recovered, RecoveredDestination, RecoveredMessage, StoreError,
 };
@@ -20,7 +20,10 @@ pub(super) struct Rig {
     pub(super) paused: Vec<ConnectionKey>,
     /// The store holds back what waits for durability until told to let go.
     pub(super) slow_store: bool,
-    waiting: Vec<Then>,
+    /// The store refuses what it is given.
+    pub(super) refusing: bool,
+    /// What waits for the store, and whether it was refused.
+    waiting: Vec<(Then, bool)>,
     loads: Vec<Vec<MessageKey>>,
     stored: BTreeMap<MessageKey, (Arc<Message>, u32)>,
     names: BTreeMap<DestinationKey, (Arc<str>, u64)>,
@@ -105,6 +108,7 @@ impl Rig {
             closed: Vec::new(),
             paused: Vec::new(),
             slow_store: false,
+            refusing: false,
             waiting: Vec::new(),
             loads: Vec::new(),
             stored: BTreeMap::new(),
@@ -162,8 +166,11 @@ impl Rig {
                 match effect {
                     Effect::Send { to, command } => self.inbox.entry(to).or_default().push(command),
                     Effect::Store { batch, then } => {
-                        batch.ops.into_iter().for_each(|op| self.apply(op));
-                        self.waiting.extend(then);
+                        let refused = self.refusing && !batch.ops.is_empty() || !self.fits(&batch.ops);
+                        if !refused {
+                            batch.ops.into_iter().for_each(|op| self.apply(op));
+                        }
+                        self.waiting.extend(then.into_iter().map(|then| (then, refused)));
                     }
                     Effect::Load { keys } => self.loads.push(keys),
                     Effect::Close { connection, .. } => self.closed.push(connection),
@@ -184,21 +191,31 @@ impl Rig {
         self.settle();
     }
 
-    /// The disk is full: what waits for the store was not stored.
-    pub(super) fn refuse_waiting(&mut self) {
-        for then in std::mem::take(&mut self.waiting) {
-            if let Then::Tell(token) = then {
-                let full = Err(StoreError::Full("no space".into()));
-                self.core.stored(self.now, token, full, &mut self.effects);
+    /// The disk has space again, and what the core held back because it had none goes on.
+    pub(super) fn make_space(&mut self) {
+        self.refusing = false;
+        self.now += 1000;
+        self.tick();
+    }
+
+    /// A store refuses messages for destinations that it does not know.
+    fn fits(&self, ops: &[Op]) -> bool {
+        let mut created = Vec::new();
+        ops.iter().all(|op| {
+            match op {
+                Op::CreateDestination { key, .. } => created.push(*key),
+                Op::Put { key, .. } => {
+                    return created.contains(&key.destination) || self.names.contains_key(&key.destination);
+                }
+                _ => {}
             }
-        }
-        let last = self.stored.keys().copied().max_by_key(|key| key.sequence);
-        self.stored.remove(&last.expect("something was to be stored"));
+            true
+        })
     }
 
     /// The store fails: nobody knows what it has.
     pub(super) fn fail_waiting(&mut self) {
-        for then in std::mem::take(&mut self.waiting) {
+        for (then, _) in std::mem::take(&mut self.waiting) {
             if let Then::Tell(token) = then {
                 let failed = Err(StoreError::Poisoned("a write failed".into()));
                 self.core.stored(self.now, token, failed, &mut self.effects);
@@ -208,10 +225,20 @@ impl Rig {
     }
 
     fn finish_store(&mut self) {
-        for then in std::mem::take(&mut self.waiting) {
+        for (then, refused) in std::mem::take(&mut self.waiting) {
+            let full = StoreError::Full("no space".into());
             match then {
-                Then::Reply { to, response } => self.inbox.entry(to).or_default().push(response),
-                Then::Tell(token) => self.core.stored(self.now, token, Ok(()), &mut self.effects),
+                Then::Reply { to, response } => {
+                    let command = match refused {
+                        true => not_stored(&response, &full),
+                        false => response,
+                    };
+                    self.inbox.entry(to).or_default().push(command);
+                }
+                Then::Tell(token) => {
+                    let result = if refused { Err(full) } else { Ok(()) };
+                    self.core.stored(self.now, token, result, &mut self.effects);
+                }
             }
         }
         for keys in std::mem::take(&mut self.loads) {
@@ -236,7 +263,6 @@ impl Rig {
                 self.stored.retain(|message, _| message.destination != key);
             }
             Op::Put { key, message } => {
-                assert!(self.names.contains_key(&key.destination));
                 assert!(
                     self.stored.insert(key, (message, 0)).is_none(),
                     "a message is stored once"

@@ -11,6 +11,7 @@ use super::{Durability, Journal, JournalOptions};
 use crate::store::{Op, Recovered, Store, StoreError};
 use faults::FaultyDisk;
 
+mod broker;
 mod damage;
 mod failure;
 mod faults;
