@@ -4,20 +4,30 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Passes bytes on, and cuts each connection after some of them, wherever that is in a frame.
 #[derive(Debug)]
 pub struct CuttingProxy {
     address: SocketAddr,
-    calm: Arc<AtomicBool>,
-    cuts: Arc<AtomicUsize>,
+    shears: Arc<Shears>,
     task: JoinHandle<()>,
+}
+
+/// When to cut.
+#[derive(Debug, Default)]
+struct Shears {
+    calm: AtomicBool,
+    cuts: AtomicUsize,
+    /// The next bytes of the broker are withheld and their connection is cut; this is told then.
+    answer: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 impl CuttingProxy {
@@ -29,19 +39,18 @@ impl CuttingProxy {
     pub async fn start(broker: String, seed: u64, bytes: std::ops::Range<usize>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("there are ports");
         let address = listener.local_addr().expect("it has an address");
-        let (calm, cuts) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (is_calm, count) = (calm.clone(), cuts.clone());
+        let shears = Arc::new(Shears::default());
+        let common = shears.clone();
         let task = tokio::spawn(async move {
             let mut random = StdRng::seed_from_u64(seed);
             while let Ok((client, _)) = listener.accept().await {
                 let life = random.random_range(bytes.clone());
-                tokio::spawn(pass(client, broker.clone(), life, is_calm.clone(), count.clone()));
+                tokio::spawn(pass(client, broker.clone(), life, common.clone()));
             }
         });
         Self {
             address,
-            calm,
-            cuts,
+            shears,
             task,
         }
     }
@@ -53,12 +62,20 @@ impl CuttingProxy {
 
     /// Cuts nothing any more.
     pub fn calm_down(&self) {
-        self.calm.store(true, Ordering::Relaxed);
+        self.shears.calm.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets through what the client says, and cuts a connection instead of passing on the next that the broker says. The
+    /// receiver is told when that has happened.
+    pub fn cut_next_answer(&self) -> oneshot::Receiver<()> {
+        let (cut, told) = oneshot::channel();
+        *self.shears.answer.lock() = Some(cut);
+        told
     }
 
     /// How many connections were cut.
     pub fn cuts(&self) -> usize {
-        self.cuts.load(Ordering::Relaxed)
+        self.shears.cuts.load(Ordering::Relaxed)
     }
 }
 
@@ -68,28 +85,37 @@ impl Drop for CuttingProxy {
     }
 }
 
-async fn pass(client: TcpStream, broker: String, life: usize, calm: Arc<AtomicBool>, cuts: Arc<AtomicUsize>) {
+async fn pass(client: TcpStream, broker: String, life: usize, shears: Arc<Shears>) {
     let Ok(broker) = TcpStream::connect(broker).await else {
         return;
     };
     let left = AtomicUsize::new(life);
     let (from_client, to_client) = client.into_split();
     let (from_broker, to_broker) = broker.into_split();
+    let mut told = None;
     let cut = tokio::select! {
-        cut = copy(from_client, to_broker, &left, &calm) => cut,
-        cut = copy(from_broker, to_client, &left, &calm) => cut,
+        cut = copy(from_client, to_broker, &left, &shears.calm, || false) => cut,
+        cut = copy(from_broker, to_client, &left, &shears.calm, || {
+            told = shears.answer.lock().take();
+            told.is_some()
+        }) => cut,
     };
     if cut {
-        cuts.fetch_add(1, Ordering::Relaxed);
+        shears.cuts.fetch_add(1, Ordering::Relaxed);
+    }
+    if let Some(told) = told {
+        // Whoever has gone does not want to know.
+        let _ = told.send(());
     }
 }
 
-/// Copies until one of both ends closes, or until there is no life left: then it says true.
+/// Copies until one of both ends closes, or until `withhold` says so or there is no life left: then it says true.
 async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     left: &AtomicUsize,
     calm: &AtomicBool,
+    mut withhold: impl FnMut() -> bool,
 ) -> bool {
     let mut buffer = [0; 4096];
     loop {
@@ -97,6 +123,9 @@ async fn copy(
             Ok(0) | Err(_) => return false,
             Ok(read) => read,
         };
+        if withhold() {
+            return true;
+        }
         let life = left.load(Ordering::Relaxed);
         let pass = if calm.load(Ordering::Relaxed) {
             read

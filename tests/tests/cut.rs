@@ -70,17 +70,24 @@ async fn receive_all(connection: Connection, queue: Destination, seen: Seen) -> 
     Ok(())
 }
 
-/// Moves everything from one queue to the next, in transactions. Says how many had to be done again.
+/// How often a transaction did not simply go well.
+#[derive(Debug, Default)]
+struct Trouble {
+    rolled_back: u32,
+    in_doubt: u32,
+}
+
+/// Moves everything from one queue to the next, in transactions.
 async fn move_all(
     connection: Connection,
     from: Destination,
     to: Destination,
     seen: Seen,
-) -> Result<u32, Error> {
+) -> Result<Trouble, Error> {
     let session = connection.create_session(AcknowledgeMode::Transacted).await?;
     let consumer = session.create_consumer(&from).await?;
     let producer = session.create_producer(&to).await?;
-    let mut again = 0;
+    let mut trouble = Trouble::default();
     while seen.lock().len() < (SENDERS * PER_SENDER) as usize {
         let batch = async {
             for _ in 0..10 {
@@ -96,18 +103,18 @@ async fn move_all(
         match batch.await {
             Ok(()) => {}
             Err(error) if error.is_rolled_back() => {
-                again += 1;
+                trouble.rolled_back += 1;
                 session.rollback().await?;
             }
-            Err(error) if error.is_in_doubt() => again += 1,
+            Err(error) if error.is_in_doubt() => trouble.in_doubt += 1,
             Err(error) => return Err(error),
         }
     }
-    Ok(again)
+    Ok(trouble)
 }
 
 /// Senders, one that moves and consumers share two connections that are cut all the time.
-async fn everything_arrives_once(broker: String, seed: u64) {
+async fn everything_arrives_once(broker: String, seed: u64) -> Trouble {
     let proxy = CuttingProxy::start(broker, seed, 20_000..400_000).await;
     let (first, second) = (connect(&proxy).await, connect(&proxy).await);
     let (input, output) = (Destination::queue("cut.in"), Destination::queue("cut.out"));
@@ -143,7 +150,7 @@ async fn everything_arrives_once(broker: String, seed: u64) {
             .expect("it does not panic")
             .expect("it is moved in the end")
     };
-    let Ok(again) = tokio::time::timeout(DEADLINE, work).await else {
+    let Ok(trouble) = tokio::time::timeout(DEADLINE, work).await else {
         let missing: Vec<_> = (0..SENDERS * PER_SENDER)
             .filter(|number| !seen.lock().contains_key(number))
             .collect();
@@ -161,10 +168,7 @@ async fn everything_arrives_once(broker: String, seed: u64) {
         .filter(|ways| ways.len() > 1)
         .cloned()
         .collect();
-    println!(
-        "seed {seed}: {} cuts, {again} transactions done again",
-        proxy.cuts()
-    );
+    println!("seed {seed}: {} cuts, transactions: {trouble:?}", proxy.cuts());
     assert!(proxy.cuts() > 5, "seed {seed}: nothing was cut");
     assert!(
         doubled.is_empty(),
@@ -175,6 +179,7 @@ async fn everything_arrives_once(broker: String, seed: u64) {
     for connection in [first, second] {
         connection.close().await.expect("closing always works");
     }
+    trouble
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -185,7 +190,8 @@ async fn through_our_broker() {
         .next()
         .expect("it is a URI")
         .to_owned();
-    everything_arrives_once(address, rand::random()).await;
+    let trouble = everything_arrives_once(address, rand::random()).await;
+    assert_eq!(trouble.in_doubt, 0, "it knows the outcome of every commit");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
