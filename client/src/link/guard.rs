@@ -1,6 +1,6 @@
 //! Conditions under which a waiting command still means something when its turn comes.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::doubt::Moment;
@@ -42,6 +42,7 @@ impl Guard {
 pub(crate) struct TransactionGuard {
     state: AtomicU8,
     committing_since: OnceLock<Moment>,
+    begun: AtomicBool,
 }
 
 const OPEN: u8 = 0;
@@ -73,6 +74,15 @@ impl TransactionGuard {
 
     pub(crate) fn committing_since(&self) -> Option<Moment> {
         self.committing_since.get().copied()
+    }
+
+    /// Its beginning was written: a broker has to hear of its end.
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_dead(&self) -> bool {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::doubt::{Doubt, Doubts, Moment};
-use super::guard::Guard;
+use super::guard::{Guard, TransactionGuard};
 use super::outbox::{Item, Reply, weight};
 use super::tracker::Tracker;
 use crate::error::{Error, ErrorKind, Unfinished};
@@ -163,7 +163,7 @@ impl Traffic {
             (_, Some(guard)) => {
                 let admitted = match Completion::of(&item.command) {
                     Some(completion) if completion.commit => guard.begin_commit(),
-                    Some(completion) => !guard.is_dead() || self.knows(&completion.id),
+                    Some(completion) => !guard.is_dead() || self.knows(&completion.id, guard),
                     None => !guard.is_dead(),
                 };
                 if admitted {
@@ -180,11 +180,11 @@ impl Traffic {
     }
 
     /// The broker was told of the transaction.
-    fn knows(&self, transaction: &TransactionId) -> bool {
+    fn knows(&self, transaction: &TransactionId, guard: &TransactionGuard) -> bool {
         match &self.tracker {
             Some(tracker) => tracker.knows(transaction),
             // There was no other broker.
-            None => true,
+            None => guard.has_begun(),
         }
     }
 
@@ -202,6 +202,11 @@ impl Traffic {
             Some(tracker) => tracker.observe(&command, guard.transaction()),
             None => false,
         };
+        if let (Command::TransactionInfo(info), Some(transaction)) = (&command, guard.transaction())
+            && info.step == TransactionInfo::BEGIN
+        {
+            transaction.begin();
+        }
         let Some(reply) = reply else {
             match command {
                 Command::Message(_) if !repeated => self.one_way.written(&command, self.sequence),

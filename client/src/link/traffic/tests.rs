@@ -394,6 +394,20 @@ fn messages_of_a_transaction_that_died_are_not_waited_for() {
 }
 
 #[test]
+fn a_broker_that_never_heard_of_a_transaction_does_not_hear_of_its_end() {
+    let mut traffic = Traffic::new(None, 0);
+    for begun in [false, true] {
+        let (state, guard) = transaction();
+        if begun {
+            traffic.written(item(1, step(TransactionInfo::BEGIN), guard.clone()), 0);
+        }
+        state.kill();
+        let rollback = item(2, step(TransactionInfo::ROLLBACK), guard);
+        assert_eq!(traffic.admit(rollback, 1).is_some(), begun);
+    }
+}
+
+#[test]
 fn any_later_answer_proves_that_messages_have_arrived() {
     let mut traffic = lasting();
     for id in 1..=3 {
