@@ -64,6 +64,13 @@ pub(crate) struct Reading {
     reader: Reader,
 }
 
+impl Reading {
+    /// It waits for a message whose acknowledgement it waits for as well, or does so no more.
+    pub(crate) fn takes(&self, waits: bool) {
+        self.world.ledger.takes(self.reader, waits);
+    }
+}
+
 impl Drop for Reading {
     fn drop(&mut self) {
         self.world.ledger.leaves(self.reader);

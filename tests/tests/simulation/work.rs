@@ -236,7 +236,12 @@ impl Job {
         let mut since = self.live.breaks();
         for _ in 0..2 * self.steps() {
             let time = self.patience();
-            let Some((message, number, showing)) = self.live.receive(&consumer, &reader, time).await? else {
+            // Such a call is not cancel safe.
+            let waits = mode == AcknowledgeMode::Auto && self.live.settings.confirmed;
+            reader.takes(waits);
+            let received = self.live.receive(&consumer, &reader, time).await;
+            reader.takes(false);
+            let Some((message, number, showing)) = received? else {
                 continue;
             };
             match mode {
