@@ -286,7 +286,9 @@ impl Error {
         self.kind == ErrorKind::TransactionRolledBack
     }
 
-    /// A commit was sent and its outcome is not known: it may have happened. [`in_doubt`](Self::in_doubt) says which.
+    /// A commit was sent and its outcome is not known: it may have happened. [`in_doubt`](Self::in_doubt) says which. Or,
+    /// with `jms.sendAcksAsync=false`, an acknowledgement was sent and not answered before the connection broke: the message is
+    /// consumed, or comes again, and its consumer then acknowledges it once more and does not show it.
     pub fn is_in_doubt(&self) -> bool {
         self.kind == ErrorKind::InDoubt
     }
@@ -297,7 +299,7 @@ impl Error {
     }
 
     /// The connection broke between the delivery of a message and its acknowledgement: the broker delivers it
-    /// again. (With `jms.sendAcksAsync=false` it may be that only the answer was lost: then it does not.)
+    /// again.
     pub fn is_interrupted(&self) -> bool {
         self.kind == ErrorKind::Interrupted
     }

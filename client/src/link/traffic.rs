@@ -158,7 +158,7 @@ impl Traffic {
     /// Whether a command still means something on connection number `connection`. If not, it is answered here.
     pub(crate) fn admit(&self, item: Item, connection: u64) -> Option<Item> {
         let error = match (item.guard.connection(), item.guard.transaction()) {
-            (Some(number), _) if number != connection => interrupted(),
+            (Some(number), _) if number != connection => cut_off(Kind::of(&item.command)),
             (_, None) => return Some(item),
             (_, Some(guard)) => {
                 let admitted = match Completion::of(&item.command) {
@@ -335,7 +335,7 @@ impl Traffic {
                 // It went with the connection.
                 pending.reply.send(Ok(response()));
             } else if pending.guard.connection().is_some() {
-                pending.reply.send(Err(interrupted()));
+                pending.reply.send(Err(cut_off(pending.kind)));
             } else if pending.reply.matters() {
                 self.pending.insert(id, pending);
             }
@@ -608,6 +608,19 @@ impl Tracked {
 
 pub(super) fn response() -> Command {
     Command::from(Response::default())
+}
+
+/// What belongs to a connection that is gone.
+fn cut_off(kind: Kind) -> Error {
+    match kind {
+        // Its consumer takes the message for consumed, whatever the broker does.
+        Kind::Acknowledgement => Error::new(
+            ErrorKind::InDoubt,
+            "the connection broke before the acknowledgement was answered: the message is consumed, or comes again \
+             and is then acknowledged without being shown",
+        ),
+        _ => interrupted(),
+    }
 }
 
 pub(super) fn interrupted() -> Error {

@@ -24,7 +24,9 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// What the broker answers, or that it did not.
+    /// What the broker answers, or that it did not. [`is_interrupted`](crate::Error::is_interrupted) if the connection has broken
+    /// since the delivery: the message comes again. [`is_in_doubt`](crate::Error::is_in_doubt) if it broke before the answer came
+    /// that is waited for with `jms.sendAcksAsync=false`: to this consumer the message is done with.
     ///
     /// # Cancel safety
     ///

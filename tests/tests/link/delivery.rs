@@ -121,7 +121,7 @@ async fn acknowledgements_of_the_old_connection_are_not_sent_to_the_new_one() {
         drop(far);
         peer.accepted().await.0
     });
-    assert!(acknowledged.unwrap_err().is_interrupted());
+    assert!(acknowledged.unwrap_err().is_in_doubt());
     far.serve_until(consumer_info).await;
     far.assert_silent().await;
 }

@@ -295,11 +295,9 @@ impl Job {
         {
             Ok(()) if self.live.settings.confirmed => self.settle(shown, Settled::Confirmed),
             Ok(()) => self.settle(shown, Settled::OneWay),
-            // One that nobody waits for has not left; of another one the answer may be lost.
-            Err(error) if error.is_interrupted() && !self.live.settings.confirmed => {
-                self.settle(shown, Settled::No);
-            }
-            Err(error) if error.is_interrupted() => {}
+            // It has not left.
+            Err(error) if error.is_interrupted() => self.settle(shown, Settled::No),
+            Err(error) if error.is_in_doubt() => {}
             Err(error) => return Err(error),
         }
         Ok(())

@@ -96,7 +96,7 @@ fn what_belongs_to_another_connection_is_not_sent() {
     assert!(traffic.admit(item(1, ack(), Guard::Connection(2)), 2).is_some());
     let (late, mut receiver) = request(2, ack(), Guard::Connection(1));
     assert!(traffic.admit(late, 2).is_none());
-    assert!(answer(&mut receiver).unwrap().unwrap_err().is_interrupted());
+    assert!(answer(&mut receiver).unwrap().unwrap_err().is_in_doubt());
 }
 
 #[test]
