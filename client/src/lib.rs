@@ -93,6 +93,7 @@
 //! # Features
 //!
 //! * `tls` (default): `ssl:` URIs, through rustls.
+//! * `http` (default): lists of brokers from the web (`updateURIsURL=http://…`), through ureq.
 
 pub mod discovery;
 #[doc(hidden)]

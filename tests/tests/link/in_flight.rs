@@ -64,6 +64,20 @@ impl Scene {
     }
 }
 
+async fn producing(options: &str) -> (Scene, Session, Producer) {
+    let mut scene = Scene::new(options).await;
+    let session = scene.session(AcknowledgeMode::Auto).await;
+    let producer = scene.producer(&session).await;
+    (scene, session, producer)
+}
+
+async fn consuming(options: &str, mode: AcknowledgeMode) -> (Scene, Session, Consumer, ConsumerInfo) {
+    let mut scene = Scene::new(options).await;
+    let session = scene.session(mode).await;
+    let (consumer, info) = scene.consumer(&session).await;
+    (scene, session, consumer, info)
+}
+
 /// The time between two connections: no broker answers.
 struct Down {
     peer: ScriptedPeer,
@@ -135,9 +149,7 @@ async fn heard(far: &mut ScriptedConnection) -> Vec<String> {
 
 #[tokio::test]
 async fn send_before_it_left() {
-    let mut scene = Scene::new("").await;
-    let session = scene.session(AcknowledgeMode::Auto).await;
-    let producer = scene.producer(&session).await;
+    let (scene, _session, producer) = producing("").await;
     let down = scene.breaks().await;
     let (sent, (mut scene, counts)) = tokio::join!(producer.send("1"), async {
         let (mut scene, counts) = down.heals().await;
@@ -153,9 +165,7 @@ async fn send_before_it_left() {
 
 #[tokio::test]
 async fn send_unanswered() {
-    let mut scene = Scene::new("").await;
-    let session = scene.session(AcknowledgeMode::Auto).await;
-    let producer = scene.producer(&session).await;
+    let (mut scene, _session, producer) = producing("").await;
     let (sent, ()) = tokio::join!(producer.send("1"), async {
         let first = scene.far.serve_until(message).await;
         let (mut scene, counts) = scene.breaks().await.heals().await;
@@ -171,9 +181,7 @@ async fn send_unanswered() {
 
 #[tokio::test]
 async fn send_after() {
-    let mut scene = Scene::new("").await;
-    let session = scene.session(AcknowledgeMode::Auto).await;
-    let producer = scene.producer(&session).await;
+    let (mut scene, _session, producer) = producing("").await;
     served(&mut scene.far, producer.send("1")).await.unwrap();
     let (mut scene, counts) = scene.breaks().await.heals().await;
     assert_eq!(counts, (0, 0));
@@ -184,9 +192,7 @@ async fn send_after() {
 
 #[tokio::test]
 async fn send_pipelined_before_it_left() {
-    let mut scene = Scene::new("").await;
-    let session = scene.session(AcknowledgeMode::Auto).await;
-    let producer = scene.producer(&session).await;
+    let (scene, _session, producer) = producing("").await;
     let down = scene.breaks().await;
     let receipt = producer.send_pipelined("1").await.unwrap();
     let (mut scene, counts) = down.heals().await;
@@ -197,9 +203,7 @@ async fn send_pipelined_before_it_left() {
 
 #[tokio::test]
 async fn send_pipelined_unanswered() {
-    let mut scene = Scene::new("").await;
-    let session = scene.session(AcknowledgeMode::Auto).await;
-    let producer = scene.producer(&session).await;
+    let (mut scene, _session, producer) = producing("").await;
     let receipt = producer.send_pipelined("1").await.unwrap();
     let first = scene.far.serve_until(message).await;
     let (mut scene, counts) = scene.breaks().await.heals().await;
@@ -212,9 +216,7 @@ async fn send_pipelined_unanswered() {
 
 #[tokio::test]
 async fn send_pipelined_after() {
-    let mut scene = Scene::new("").await;
-    let session = scene.session(AcknowledgeMode::Auto).await;
-    let producer = scene.producer(&session).await;
+    let (mut scene, _session, producer) = producing("").await;
     let receipt = producer.send_pipelined("1").await.unwrap();
     served(&mut scene.far, receipt).await.unwrap();
     let (mut scene, counts) = scene.breaks().await.heals().await;
@@ -224,17 +226,15 @@ async fn send_pipelined_after() {
 
 // send without waiting: non-persistent, or jms.useAsyncSend.
 
-async fn one_way(scene: &mut Scene, session: &Session) -> Producer {
-    let mut producer = scene.producer(session).await;
+async fn producing_one_way(options: &str) -> (Scene, Session, Producer) {
+    let (scene, session, mut producer) = producing(options).await;
     producer.set_delivery_mode(DeliveryMode::NonPersistent);
-    producer
+    (scene, session, producer)
 }
 
 #[tokio::test]
 async fn send_one_way_before_it_left() {
-    let mut scene = Scene::new("").await;
-    let session = scene.session(AcknowledgeMode::Auto).await;
-    let producer = one_way(&mut scene, &session).await;
+    let (scene, _session, producer) = producing_one_way("").await;
     let down = scene.breaks().await;
     producer.send("1").await.unwrap();
     let (mut scene, counts) = down.heals().await;
@@ -244,9 +244,7 @@ async fn send_one_way_before_it_left() {
 
 #[tokio::test]
 async fn send_one_way_unanswered() {
-    let mut scene = Scene::new("").await;
-    let session = scene.session(AcknowledgeMode::Auto).await;
-    let producer = one_way(&mut scene, &session).await;
+    let (mut scene, _session, producer) = producing_one_way("").await;
     producer.send("1").await.unwrap();
     scene.far.serve_until(message).await;
     let (mut scene, counts) = scene.breaks().await.heals().await;
@@ -257,9 +255,7 @@ async fn send_one_way_unanswered() {
 
 #[tokio::test]
 async fn send_one_way_unanswered_with_track_messages() {
-    let mut scene = Scene::new("&trackMessages=true").await;
-    let session = scene.session(AcknowledgeMode::Auto).await;
-    let producer = one_way(&mut scene, &session).await;
+    let (mut scene, _session, producer) = producing_one_way("&trackMessages=true").await;
     producer.send("1").await.unwrap();
     let first = scene.far.serve_until(message).await;
     let (mut scene, counts) = scene.breaks().await.heals().await;
@@ -269,9 +265,7 @@ async fn send_one_way_unanswered_with_track_messages() {
 
 #[tokio::test]
 async fn send_one_way_after() {
-    let mut scene = Scene::new("").await;
-    let session = scene.session(AcknowledgeMode::Auto).await;
-    let producer = one_way(&mut scene, &session).await;
+    let (mut scene, session, producer) = producing_one_way("").await;
     producer.send("1").await.unwrap();
     // The answer to anything that was asked later proves that it has arrived.
     let _later = scene.producer(&session).await;
@@ -286,9 +280,7 @@ const BY_APPLICATION: [AcknowledgeMode; 2] = [AcknowledgeMode::Client, Acknowled
 #[tokio::test]
 async fn acknowledge_before_it_left() {
     for mode in BY_APPLICATION {
-        let mut scene = Scene::new("").await;
-        let session = scene.session(mode).await;
-        let (consumer, info) = scene.consumer(&session).await;
+        let (mut scene, _session, consumer, info) = consuming("", mode).await;
         scene.far.send(dispatch(&info, 1)).await;
         let received = soon("receiving", consumer.receive()).await.unwrap();
         let down = scene.breaks().await;
@@ -307,9 +299,7 @@ async fn acknowledge_before_it_left() {
 #[tokio::test]
 async fn acknowledge_unanswered() {
     for mode in BY_APPLICATION {
-        let mut scene = Scene::new("&jms.sendAcksAsync=false").await;
-        let session = scene.session(mode).await;
-        let (consumer, info) = scene.consumer(&session).await;
+        let (mut scene, _session, consumer, info) = consuming("&jms.sendAcksAsync=false", mode).await;
         scene.far.send(dispatch(&info, 1)).await;
         let received = soon("receiving", consumer.receive()).await.unwrap();
         let (acknowledged, mut scene) = tokio::join!(received.acknowledge(), async {
@@ -333,9 +323,7 @@ async fn acknowledge_unanswered() {
 #[tokio::test]
 async fn acknowledge_unanswered_without_waiting() {
     for mode in BY_APPLICATION {
-        let mut scene = Scene::new("").await;
-        let session = scene.session(mode).await;
-        let (consumer, info) = scene.consumer(&session).await;
+        let (mut scene, _session, consumer, info) = consuming("", mode).await;
         scene.far.send(dispatch(&info, 1)).await;
         let received = soon("receiving", consumer.receive()).await.unwrap();
         received.acknowledge().await.unwrap();
@@ -360,9 +348,7 @@ async fn acknowledge_unanswered_without_waiting() {
 #[tokio::test]
 async fn acknowledge_when_the_session_is_closed() {
     for mode in BY_APPLICATION {
-        let mut scene = Scene::new("").await;
-        let session = scene.session(mode).await;
-        let (consumer, info) = scene.consumer(&session).await;
+        let (mut scene, session, consumer, info) = consuming("", mode).await;
         scene.far.send(dispatch(&info, 1)).await;
         let received = soon("receiving", consumer.receive()).await.unwrap();
         session.close().await.unwrap();
@@ -374,9 +360,7 @@ async fn acknowledge_when_the_session_is_closed() {
 #[tokio::test]
 async fn acknowledge_after() {
     for mode in BY_APPLICATION {
-        let mut scene = Scene::new("&jms.sendAcksAsync=false").await;
-        let session = scene.session(mode).await;
-        let (consumer, info) = scene.consumer(&session).await;
+        let (mut scene, _session, consumer, info) = consuming("&jms.sendAcksAsync=false", mode).await;
         scene.far.send(dispatch(&info, 1)).await;
         let received = soon("receiving", consumer.receive()).await.unwrap();
         served(&mut scene.far, received.acknowledge()).await.unwrap();
@@ -511,9 +495,7 @@ async fn rollback_after() {
 #[tokio::test]
 async fn receive_before_it_left() {
     // Nothing was dispatched yet: the call waits on, for the new broker.
-    let mut scene = Scene::new("").await;
-    let session = scene.session(AcknowledgeMode::Auto).await;
-    let (consumer, info) = scene.consumer(&session).await;
+    let (scene, _session, consumer, info) = consuming("", AcknowledgeMode::Auto).await;
     let down = scene.breaks().await;
     let (received, _scene) = tokio::join!(soon("receiving", consumer.receive()), async {
         let (mut scene, _) = down.heals().await;
@@ -526,9 +508,7 @@ async fn receive_before_it_left() {
 #[tokio::test]
 async fn receive_unanswered() {
     // Dispatched and not received: it is dropped, and comes again.
-    let mut scene = Scene::new("").await;
-    let session = scene.session(AcknowledgeMode::Auto).await;
-    let (consumer, info) = scene.consumer(&session).await;
+    let (mut scene, _session, consumer, info) = consuming("", AcknowledgeMode::Auto).await;
     scene.far.send(dispatch(&info, 1)).await;
     let down = scene.breaks().await;
     assert!(consumer.receive_no_wait().await.unwrap().is_none());
@@ -563,9 +543,7 @@ async fn receive_unanswered_with_its_acknowledgement() {
 #[tokio::test]
 async fn receive_after() {
     // Received, and acknowledged by itself: it is not shown again.
-    let mut scene = Scene::new("").await;
-    let session = scene.session(AcknowledgeMode::Auto).await;
-    let (consumer, info) = scene.consumer(&session).await;
+    let (mut scene, _session, consumer, info) = consuming("", AcknowledgeMode::Auto).await;
     scene.far.send(dispatch(&info, 1)).await;
     soon("receiving", consumer.receive()).await.unwrap();
     let (mut scene, _) = scene.breaks().await.heals().await;
@@ -675,9 +653,7 @@ async fn create_unanswered() {
 
 #[tokio::test]
 async fn create_after() {
-    let mut scene = Scene::new("").await;
-    let session = scene.session(AcknowledgeMode::Auto).await;
-    let (consumer, info) = scene.consumer(&session).await;
+    let (scene, _session, consumer, info) = consuming("", AcknowledgeMode::Auto).await;
     let (mut scene, _) = scene.breaks().await.heals().await;
     assert_eq!(heard(&mut scene.far).await, ["consumer"]);
     scene.far.send(dispatch(&info, 1)).await;
