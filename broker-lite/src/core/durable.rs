@@ -203,7 +203,7 @@ impl Core {
         }
     }
 
-    /// The batch of a [`Then::Tell`](super::Then::Tell) is durable, or never will be. Batches are told of in
+    /// The batch of a [`Then::Tell`] is durable, or never will be. Batches are told of in
     /// the order in which they were stored.
     pub fn stored(
         &mut self,
