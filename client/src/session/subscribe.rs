@@ -71,14 +71,17 @@ impl SessionInner {
             Kind::Browser => Rules::browser(prefetch),
             _ => self.rules(prefetch, destination, matches!(kind, Kind::Durable(_))),
         };
-        loop {
-            let info = self.consumer_info(destination, &options, prefetch, kind);
-            match self.introduce(info, destination, rules.clone(), kind).await {
-                // A browser starts anew with the next broker, and nobody has seen anything of it yet.
-                Err(error) if kind == Kind::Browser && error.is_interrupted() => {}
-                result => return result,
+        within(self.connection.options.request_timeout, async {
+            loop {
+                let info = self.consumer_info(destination, &options, prefetch, kind);
+                match self.introduce(info, destination, rules.clone(), kind).await {
+                    // A browser starts anew with the next broker, and nobody has seen anything of it yet.
+                    Err(error) if kind == Kind::Browser && error.is_interrupted() => {}
+                    result => return result,
+                }
             }
-        }
+        })
+        .await
     }
 
     async fn introduce(
@@ -111,9 +114,7 @@ impl SessionInner {
             Kind::Browser => Guard::Connection(over),
             _ => Guard::Always,
         };
-        let answered = within(connection.options.request_timeout, async {
-            connection.link.request(Box::new(info), guard).await?.await
-        });
+        let answered = async { connection.link.request(Box::new(info), guard).await?.await };
         match answered.await {
             Ok(_) => Ok(consumer),
             Err(error) => {
