@@ -7,6 +7,7 @@ pub mod cli;
 mod config;
 pub mod core;
 mod error;
+pub mod policy;
 mod protocol;
 mod security;
 pub mod selector;
