@@ -1,6 +1,6 @@
 //! A consumer acknowledges.
 
-use openwire_client::wire::{MessageAck, MessageId, Throwable, TransactionId};
+use openwire_client::wire::{MessageAck, MessageId, Throwable};
 
 use super::dead_letter::EXPIRED;
 use super::durable::{Back, Consumed};
@@ -8,6 +8,7 @@ use super::effect::{ConnectionKey, Then};
 use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
 use super::subscription::{InFlight, Source, SubscriptionKey};
+use super::transaction::TransactionKey;
 use super::{Core, Outcome, Turn};
 use crate::store::{MessageKey, Op};
 
@@ -23,21 +24,18 @@ impl Core {
             // Its messages went back to the queue when it ended.
             return Ok(Outcome::Done);
         };
-        let transaction = match &ack.transaction_id {
-            None => None,
-            Some(TransactionId::Local(id)) => {
-                self.transaction_mut(from, id)?;
-                Some(id.value)
-            }
-            Some(TransactionId::Xa(_)) => return Err(Refusal::unsupported("XA transactions are")),
-        };
+        let transaction = self.transaction_of(from, ack.transaction_id.as_ref())?;
         let outcome = match self.subscriptions[key.0].source {
             Source::Topics(_) => {
-                self.acknowledge_topic(from, key, ack, transaction);
+                self.acknowledge_topic(key, ack, transaction);
                 turn.confirm(reply)
             }
-            Source::Queue(queue) => {
-                let taken = self.acknowledge_queue(from, key, queue, ack, transaction, turn)?;
+            Source::Queues(_) if self.subscriptions[key.0].browse.is_some() => {
+                self.acknowledge_browsed(key, ack);
+                Outcome::Done
+            }
+            Source::Queues(_) => {
+                let taken = self.acknowledge_queue(key, ack, transaction, turn)?;
                 // Whoever is told of a refusal acknowledges again; else the broker delivers again.
                 let back = match reply {
                     Some(_) => Back::InFlight(key),
@@ -46,7 +44,7 @@ impl Core {
                 let consumed = taken
                     .into_iter()
                     .filter(|message| message.entry.stored || reply.is_some())
-                    .map(|message| Consumed::in_flight(queue, message, back));
+                    .map(|message| Consumed::in_flight(message, back));
                 self.confirm_consumed(consumed.collect(), reply, turn)
             }
         };
@@ -58,10 +56,9 @@ impl Core {
     /// Nobody keeps a topic's messages for a subscriber: only its window counts.
     fn acknowledge_topic(
         &mut self,
-        from: ConnectionKey,
         key: SubscriptionKey,
         ack: &MessageAck,
-        transaction: Option<i64>,
+        transaction: Option<TransactionKey>,
     ) {
         let count = usize::try_from(ack.message_count).unwrap_or(0);
         let subscription = &mut self.subscriptions[key.0];
@@ -70,9 +67,7 @@ impl Core {
                 subscription.extension = (subscription.extension + count).min(subscription.topic_in_flight);
             }
             MessageAck::STANDARD | MessageAck::INDIVIDUAL | MessageAck::EXPIRED | MessageAck::POISON => {
-                let transaction = transaction
-                    .and_then(|value| self.connections[from.0 as usize].transactions.get_mut(&value));
-                match transaction {
+                match transaction.and_then(|open| self.transactions.get_mut(&open)) {
                     Some(transaction) => {
                         subscription.extension =
                             (subscription.extension + count).min(subscription.topic_in_flight);
@@ -95,11 +90,9 @@ impl Core {
     /// Gives back the messages that the acknowledgement is the end of.
     fn acknowledge_queue(
         &mut self,
-        from: ConnectionKey,
         key: SubscriptionKey,
-        queue: QueueKey,
         ack: &MessageAck,
-        transaction: Option<i64>,
+        transaction: Option<TransactionKey>,
         turn: &mut Turn<'_>,
     ) -> Result<Vec<InFlight>, Refusal> {
         let subscription = &mut self.subscriptions[key.0];
@@ -124,12 +117,12 @@ impl Core {
                 let (from_at, to) = subscription
                     .range(first, last)
                     .ok_or_else(|| not_dispatched(Some(last)))?;
-                if let Some(value) = transaction {
+                if let Some(open) = transaction {
                     for message in subscription.in_flight.range_mut(from_at..=to) {
-                        message.transaction.get_or_insert(value);
+                        message.transaction.get_or_insert(open);
                     }
                     subscription.extend(to);
-                    if let Some(transaction) = self.connections[from.0 as usize].transactions.get_mut(&value)
+                    if let Some(transaction) = self.transactions.get_mut(&open)
                         && !transaction.consumers.contains(&key)
                     {
                         transaction.consumers.push(key);
@@ -145,7 +138,8 @@ impl Core {
                 }
                 let taken = subscription.take(from_at, to);
                 for message in &taken {
-                    self.consumed(queue, &message.entry, turn);
+                    self.landed(message.queue);
+                    self.consumed(message.queue, &message.entry, turn);
                 }
                 return Ok(taken);
             }
@@ -173,7 +167,8 @@ impl Core {
                     _ => poison_cause(ack.poison_cause.as_ref()),
                 };
                 for message in &taken {
-                    self.dead_letter(queue, message.entry.clone(), &cause, turn);
+                    self.landed(message.queue);
+                    self.dead_letter(message.queue, message.entry.clone(), &cause, turn);
                 }
                 return Ok(taken);
             }
@@ -181,6 +176,28 @@ impl Core {
             other => return Err(Refusal::jms(format!("no such acknowledgement type: {other}"))),
         }
         Ok(Vec::new())
+    }
+
+    /// What a browser has seen counts for its window only.
+    fn acknowledge_browsed(&mut self, key: SubscriptionKey, ack: &MessageAck) {
+        let subscription = &mut self.subscriptions[key.0];
+        let Some(last) = ack.last_message_id.as_ref() else {
+            return;
+        };
+        let first = ack.first_message_id.as_ref();
+        if let Some((from, to)) = subscription.range(first, last) {
+            match ack.ack_type {
+                MessageAck::DELIVERED => subscription.extend(to),
+                _ => drop(subscription.take(from, to)),
+            }
+        }
+    }
+
+    /// A message of this queue is with no consumer any more.
+    pub(super) fn landed(&mut self, queue: QueueKey) {
+        if let Some(queue) = self.queues.get_mut(queue.0) {
+            queue.in_flight -= 1;
+        }
     }
 
     /// A message of this queue is gone for good.

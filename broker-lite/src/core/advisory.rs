@@ -9,18 +9,13 @@ use openwire_client::wire::{
     encode_map,
 };
 
+use super::destinations::Target;
 use super::effect::ConnectionKey;
+use super::route::Routes;
 use super::subscription::SubscriptionKey;
 use super::topic::TopicKey;
 use super::{Core, Turn};
 use crate::store::accounting_size;
-
-const PREFIX: &str = "ActiveMQ.Advisory.";
-
-/// True for the advisory topics this broker serves.
-pub(super) fn is_provided(topic: &str) -> bool {
-    matches!(topic.strip_prefix(PREFIX), Some("TempQueue" | "TempTopic"))
-}
 
 fn topic_of(destination: &Destination) -> Option<Destination> {
     match destination.kind() {
@@ -42,7 +37,7 @@ impl Core {
         let Some(topic) = topic_of(destination) else {
             return;
         };
-        let Some(&super::destinations::Target::Topic(key)) = self.destinations.get(&topic) else {
+        let Some(&Target::Topic(key)) = self.destinations.get(&topic) else {
             // Nobody ever listened.
             return;
         };
@@ -52,7 +47,7 @@ impl Core {
             DestinationInfo::REMOVE
         };
         let message = self.temporary_advisory(owner, destination, operation, topic, None);
-        self.publish(super::destinations::Target::Topic(key), message, None, turn);
+        self.publish(Routes::One(Target::Topic(key)), message, None, turn);
     }
 
     /// Tells a new listener what exists already.
@@ -87,7 +82,7 @@ impl Core {
                 self.temporary_advisory(owner, &temporary, DestinationInfo::ADD, topic, Some(key));
             Arc::make_mut(&mut message).broker_out_time = turn.now;
             let subscription = &mut self.subscriptions[key.0];
-            if subscription.selects(&message) {
+            if subscription.sight.sees(&message) {
                 self.memory_used += accounting_size(&message) as usize;
                 subscription.waiting.push_back(message);
             }

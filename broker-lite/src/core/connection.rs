@@ -1,5 +1,6 @@
 //! Connections and what belongs to them: sessions, producers, consumers, temporary destinations.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use openwire_client::wire::{
@@ -8,10 +9,12 @@ use openwire_client::wire::{
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::effect::{ConnectionKey, Effect};
+use super::destinations::{Wildcard, parts};
+use super::effect::{ConnectionKey, Effect, Then};
+use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
-use super::subscription::{InFlight, Source, Subscription, SubscriptionKey};
-use super::transaction::Transaction;
+use super::subscription::{InFlight, Pull, Sight, Source, Subscription, SubscriptionKey};
+use super::transaction::TransactionKey;
 use super::{Core, Outcome, Turn};
 use crate::selector::Selector;
 use crate::store::accounting_size;
@@ -36,7 +39,7 @@ pub(super) struct Connection {
     sessions: FxHashSet<i64>,
     pub(super) consumers: FxHashMap<(i64, i64), SubscriptionKey>,
     pub(super) producers: FxHashMap<(i64, i64), Producer>,
-    pub(super) transactions: FxHashMap<i64, Transaction>,
+    pub(super) transactions: FxHashMap<i64, TransactionKey>,
     pub(super) temporaries: Vec<Destination>,
     pub(super) paused: bool,
     /// For how long outcomes are kept, as its client was told; see [`Core::promised`].
@@ -222,6 +225,7 @@ impl Core {
         &mut self,
         from: ConnectionKey,
         info: ProducerInfo,
+        turn: &mut Turn<'_>,
     ) -> Result<Outcome, Refusal> {
         let id = info
             .producer_id
@@ -233,8 +237,10 @@ impl Core {
             return Ok(Outcome::Done);
         }
         check_room(connection.producers.len(), "producers")?;
-        if let Some(destination) = &info.destination {
-            self.resolve_for_send(destination)?;
+        for destination in info.destination.iter().map(parts) {
+            for part in destination? {
+                self.resolve_for_send(&part, turn)?;
+            }
         }
         self.connections[from.0 as usize].producers.insert(
             key,
@@ -249,6 +255,7 @@ impl Core {
         &mut self,
         from: ConnectionKey,
         info: Box<ConsumerInfo>,
+        reply: Option<Then>,
         turn: &mut Turn<'_>,
     ) -> Result<Outcome, Refusal> {
         let id = info
@@ -262,24 +269,38 @@ impl Core {
         }
         check_room(connection.consumers.len(), "consumers")?;
         check_supported(&info)?;
-        let selector = selector_of(&info)?;
+        let sight = sight_of(&info, connection)?;
         let destination = info
             .destination
-            .as_ref()
+            .clone()
             .ok_or_else(|| Refusal::destination("a consumer without a destination"))?;
-        let source = self.resolve_for_consumer(from, destination)?;
-        let prefetch = u32::try_from(info.prefetch_size).unwrap_or(0);
-        let mut subscription = Subscription::new(id.clone(), from, source, prefetch);
-        subscription.no_local = info.no_local;
-        subscription.selector = selector;
+        let durable = info.subscription_name.is_some();
+        let source = match durable {
+            true => Source::Queues(vec![self.activate(from, &info, &sight, turn)?]),
+            false => self.resolve_for_consumer(from, &destination, turn)?,
+        };
+        let (browser, exclusive) = (info.browser, info.exclusive);
+        let subscription = Subscription::new(id.clone(), from, info, source, sight.clone());
         let key = SubscriptionKey(self.subscriptions.insert(subscription));
         self.connections[from.0 as usize]
             .consumers
             .insert((id.session_id, id.value), key);
+        if !durable && !browser {
+            self.watch(&destination, Wildcard::Consumer(key));
+        }
+        // A durable subscription is there once it is stored; what its consumer is sent at once may come before the answer.
+        let outcome = match durable {
+            true => turn.confirm(reply),
+            false => Outcome::Done,
+        };
         match &self.subscriptions[key.0].source {
-            Source::Queue(queue) => {
-                let queue = *queue;
-                self.queues[queue.0].consumers.push(key);
+            Source::Queues(_) if browser => self.begin_browsing(key, turn),
+            Source::Queues(queues) => {
+                for queue in queues.clone() {
+                    if self.queues[queue.0].add_consumer(key, sight.clone(), exclusive) {
+                        self.line_up(queue);
+                    }
+                }
                 self.serve(key, turn);
             }
             Source::Topics(topics) => {
@@ -290,7 +311,7 @@ impl Core {
                 self.replay_advisories(key, &topics, turn);
             }
         }
-        Ok(Outcome::Done)
+        Ok(outcome)
     }
 
     pub(super) fn remove(
@@ -390,13 +411,9 @@ impl Core {
     }
 
     fn forget_with(&mut self, key: ConnectionKey, delivered: i64, turn: &mut Turn<'_>) {
-        let transactions: Vec<i64> = self.connections[key.0 as usize]
-            .transactions
-            .keys()
-            .copied()
-            .collect();
-        for transaction in transactions {
-            self.roll_back(key, transaction, turn);
+        let transactions = std::mem::take(&mut self.connections[key.0 as usize].transactions);
+        for transaction in transactions.into_values() {
+            self.roll_back(transaction, turn);
         }
         let consumers: Vec<_> = self.connections[key.0 as usize]
             .consumers
@@ -442,6 +459,10 @@ impl Core {
         for message in &subscription.waiting {
             self.memory_used -= accounting_size(message) as usize;
         }
+        if subscription.pull == Some(Pull::NoWait) {
+            self.pulls_without_wait -= 1;
+        }
+        self.unwatch(Wildcard::Consumer(key));
         match subscription.source {
             Source::Topics(topics) => {
                 for topic in topics {
@@ -450,44 +471,60 @@ impl Core {
                         .retain(|&subscriber| subscriber != key);
                 }
             }
-            Source::Queue(queue) => {
-                self.queues[queue.0].remove_consumer(key);
-                let last_seen = match delivered {
-                    RemoveInfo::UNKNOWN_DELIVERED => subscription.in_flight.len(),
-                    _ => subscription
-                        .in_flight
-                        .iter()
-                        .rposition(|message| message.entry.sequence == delivered as u64)
-                        .map_or(0, |at| at + 1),
-                };
-                let mut back = Vec::new();
-                for (
-                    at,
-                    InFlight {
-                        mut entry,
-                        transaction,
-                        ..
-                    },
-                ) in subscription.in_flight.into_iter().enumerate()
-                {
-                    match transaction {
-                        // The transaction decides what becomes of it.
-                        Some(transaction) => {
-                            let owner = &mut self.connections[subscription.connection.0 as usize];
-                            if let Some(transaction) = owner.transactions.get_mut(&transaction) {
-                                transaction.orphans.push((queue, entry));
-                            }
-                        }
-                        None => {
-                            entry.redelivered += u32::from(at < last_seen);
-                            back.push(entry);
-                        }
-                    }
+            Source::Queues(queues) => {
+                let changed: Vec<_> = queues
+                    .iter()
+                    .filter(|queue| self.queues[queue.0].remove_consumer(key))
+                    .copied()
+                    .collect();
+                for queue in changed {
+                    self.line_up(queue);
                 }
-                self.put_back(queue, back, turn);
+                if subscription.browse.is_none() {
+                    self.take_from_consumer(subscription.in_flight, delivered, turn);
+                }
+                for queue in queues {
+                    if let Some(durable) = &mut self.queues[queue.0].durable {
+                        durable.active = false;
+                    }
+                    // What waited for this consumer alone is for others now.
+                    self.dispatch(queue, turn);
+                }
             }
         }
         self.resume_producers(turn);
+    }
+
+    /// What an ended consumer had goes back to where it stood, or stays with the transaction it was acknowledged in.
+    fn take_from_consumer(&mut self, in_flight: VecDeque<InFlight>, delivered: i64, turn: &mut Turn<'_>) {
+        let last_seen = match delivered {
+            RemoveInfo::UNKNOWN_DELIVERED => in_flight.len(),
+            _ => in_flight
+                .iter()
+                .rposition(|message| message.entry.sequence == delivered as u64)
+                .map_or(0, |at| at + 1),
+        };
+        let mut back: Vec<(QueueKey, Vec<Entry>)> = Vec::new();
+        for (at, message) in in_flight.into_iter().enumerate() {
+            let (queue, mut entry) = (message.queue, message.entry);
+            self.landed(queue);
+            let open = message
+                .transaction
+                .and_then(|open| self.transactions.get_mut(&open));
+            // The transaction decides what becomes of it.
+            if let Some(transaction) = open {
+                transaction.orphans.push((queue, entry));
+                continue;
+            }
+            entry.redelivered += u32::from(at < last_seen);
+            match back.iter_mut().find(|(of, _)| *of == queue) {
+                Some((_, entries)) => entries.push(entry),
+                None => back.push((queue, vec![entry])),
+            }
+        }
+        for (queue, entries) in back {
+            self.return_to_queue(queue, entries, turn);
+        }
     }
 
     /// Tells a client that a command it wants no response to was refused.
@@ -500,26 +537,26 @@ impl Core {
     }
 }
 
-/// What a consumer of a topic selects. A blank text selects all, as JMS has it.
-fn selector_of(info: &ConsumerInfo) -> Result<Option<Box<Selector>>, Refusal> {
-    let Some(text) = info.selector.as_ref().filter(|text| !text.trim().is_empty()) else {
-        return Ok(None);
+/// What a consumer wants to see. A blank selector selects all, as JMS has it.
+fn sight_of(info: &ConsumerInfo, connection: &Connection) -> Result<Sight, Refusal> {
+    let selector = match info.selector.as_ref().filter(|text| !text.trim().is_empty()) {
+        Some(text) => {
+            let selector = Selector::parse(text).map_err(|error| Refusal::selector(&error))?;
+            Some(Arc::new(selector))
+        }
+        None => None,
     };
-    let selector = Selector::parse(text).map_err(|error| Refusal::selector(&error))?;
-    if !info.destination.as_ref().is_some_and(Destination::is_topic) {
-        return Err(Refusal::unsupported("message selectors on queues are"));
-    }
-    Ok(Some(Box::new(selector)))
+    Ok(Sight {
+        priority: info.priority,
+        selector,
+        not_from: info.no_local.then(|| connection.id_text()),
+    })
 }
 
 /// What this broker cannot do for a consumer is refused rather than ignored.
 fn check_supported(info: &ConsumerInfo) -> Result<(), Refusal> {
     let unsupported = [
-        (info.subscription_name.is_some(), "durable subscriptions are"),
-        (info.browser, "queue browsers are"),
-        (info.exclusive, "exclusive consumers are"),
         (info.retroactive, "retroactive consumers are"),
-        (info.priority != 0, "consumer priorities are"),
         (
             info.maximum_pending_message_limit > 0,
             "pending message limits are",

@@ -7,6 +7,7 @@ use openwire_client::wire::{Destination, Message, ValueMap, decode_map, encode_m
 
 use super::durable::{Back, Consumed};
 use super::queue::{Entry, QueueKey};
+use super::route::Routes;
 use super::{Core, Turn};
 
 const DEAD_LETTER_QUEUE: &str = "ActiveMQ.DLQ";
@@ -38,7 +39,7 @@ impl Core {
             .body
             .filter(|message| message.persistent && !on_dead_letters);
         let target = match message {
-            Some(message) => self.resolve_for_send(&dead_letters).ok().zip(Some(message)),
+            Some(message) => self.resolve_for_send(&dead_letters, turn).ok().zip(Some(message)),
             None => None,
         };
         let Some((target, message)) = target else {
@@ -47,7 +48,7 @@ impl Core {
         };
         self.stats.dead_lettered += 1;
         self.publish(
-            target,
+            Routes::One(target),
             Arc::new(dead_copy(&message, dead_letters, cause)),
             None,
             turn,

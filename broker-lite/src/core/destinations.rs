@@ -2,13 +2,13 @@
 
 use openwire_client::wire::{Destination, DestinationInfo, DestinationKind};
 
-use super::advisory;
 use super::effect::ConnectionKey;
 use super::queue::{Queue, QueueKey};
 use super::refusal::Refusal;
-use super::subscription::Source;
+use super::subscription::{Source, SubscriptionKey};
 use super::topic::{Topic, TopicKey};
 use super::{Core, Outcome, Turn};
+use crate::policy::Pattern;
 use crate::store::{DestinationKey, Op};
 
 /// Destinations are made by naming them, so there must be an end to it.
@@ -16,6 +16,9 @@ const MAX_DESTINATIONS: usize = 1_000_000;
 
 /// A name longer than this has no place in a store's tables.
 const MAX_NAME: usize = 4096;
+
+/// How many destinations one name may list.
+const MAX_PARTS: usize = 1024;
 
 /// A destination inside the core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,75 +29,103 @@ pub(super) enum Target {
 
 impl Core {
     /// The destination a message or producer names.
-    pub(super) fn resolve_for_send(&mut self, destination: &Destination) -> Result<Target, Refusal> {
+    pub(super) fn resolve_for_send(
+        &mut self,
+        destination: &Destination,
+        turn: &mut Turn<'_>,
+    ) -> Result<Target, Refusal> {
         if let Some(&target) = self.destinations.get(destination) {
             return Ok(target);
         }
-        check_simple(destination)?;
+        check_name(destination)?;
         if destination.is_temporary() {
             return Err(Refusal::no_such_temporary(&destination.qualified_name()));
         }
-        self.create(destination)
+        self.create(destination, turn)
     }
 
-    /// The destination, or for advisories the list of them, a consumer names.
+    /// The destinations a consumer names: those that are there and those that match later.
     pub(super) fn resolve_for_consumer(
         &mut self,
         from: ConnectionKey,
         destination: &Destination,
+        turn: &mut Turn<'_>,
     ) -> Result<Source, Refusal> {
-        if destination.is_advisory() {
-            return self.resolve_advisories(destination).map(Source::Topics);
-        }
-        check_simple(destination)?;
-        if destination.is_temporary() {
-            let owner = destination.name().rsplit_once(':').map(|(owner, _)| owner);
-            if owner != Some(self.connections[from.0 as usize].id()) {
+        let mut queues = Vec::new();
+        let mut topics = Vec::new();
+        for part in parts(destination)? {
+            if part.is_queue() != destination.is_queue() {
                 return Err(Refusal::destination(format!(
-                    "Cannot use the temporary destination {} of another connection",
-                    destination.qualified_name()
+                    "{destination} names queues and topics; a consumer has one or the other"
                 )));
             }
+            if part.is_temporary() {
+                self.check_owner(from, &part)?;
+            }
+            for target in self.targets_of(&part, turn)? {
+                match target {
+                    Target::Queue(queue) if !queues.contains(&queue) => queues.push(queue),
+                    Target::Topic(topic) if !topics.contains(&topic) => topics.push(topic),
+                    _ => {}
+                }
+            }
         }
-        let target = match self.destinations.get(destination) {
+        Ok(match destination.is_queue() {
+            true => Source::Queues(queues),
+            false => Source::Topics(topics),
+        })
+    }
+
+    fn check_owner(&self, from: ConnectionKey, destination: &Destination) -> Result<(), Refusal> {
+        let owner = destination.name().rsplit_once(':').map(|(owner, _)| owner);
+        if owner == Some(self.connections[from.0 as usize].id()) {
+            return Ok(());
+        }
+        Err(Refusal::destination(format!(
+            "Cannot use the temporary destination {} of another connection",
+            destination.qualified_name()
+        )))
+    }
+
+    /// What one name stands for: a destination, which is made if it is not there, or all that match.
+    pub(super) fn targets_of(
+        &mut self,
+        destination: &Destination,
+        turn: &mut Turn<'_>,
+    ) -> Result<Vec<Target>, Refusal> {
+        if destination.is_pattern() {
+            let pattern = Pattern::from(destination);
+            let matching = self
+                .destinations
+                .iter()
+                .filter(|(destination, _)| pattern.matches(destination));
+            let mut matching: Vec<_> = matching
+                .map(|(name, target)| (name.shared_name(), *target))
+                .collect();
+            matching.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+            return Ok(matching.into_iter().map(|(_, target)| target).collect());
+        }
+        let mut targets = vec![match self.destinations.get(destination) {
             Some(&target) => target,
             None if destination.is_temporary() => {
                 return Err(Refusal::no_such_temporary(&destination.qualified_name()));
             }
-            None => self.create(destination)?,
-        };
-        Ok(match target {
-            Target::Queue(queue) => Source::Queue(queue),
-            Target::Topic(topic) => Source::Topics(vec![topic]),
-        })
-    }
-
-    fn resolve_advisories(&mut self, destination: &Destination) -> Result<Vec<TopicKey>, Refusal> {
-        let mut topics = Vec::new();
-        for name in destination
-            .name()
-            .split(',')
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
-        {
-            if !advisory::is_provided(name) {
-                return Err(Refusal::unsupported(&format!("the advisory topic {name} is")));
-            }
-            let topic = Destination::topic(name);
-            let target = match self.destinations.get(&topic) {
-                Some(&target) => target,
-                None => self.create(&topic)?,
-            };
-            if let Target::Topic(key) = target
-                && !topics.contains(&key)
-            {
-                topics.push(key);
+            None => self.create(destination, turn)?,
+        }];
+        // Somebody sent to a wildcard: ActiveMQ takes that literally, and gives it to those it matches as well.
+        for literal in &self.literal_patterns {
+            if Pattern::from(literal).matches(destination) {
+                targets.extend(self.destinations.get(literal));
             }
         }
-        Ok(topics)
+        Ok(targets)
     }
 
-    fn create(&mut self, destination: &Destination) -> Result<Target, Refusal> {
+    pub(super) fn create(
+        &mut self,
+        destination: &Destination,
+        turn: &mut Turn<'_>,
+    ) -> Result<Target, Refusal> {
         if self.destinations.len() >= MAX_DESTINATIONS {
             return Err(Refusal::resources(format!(
                 "the broker has {MAX_DESTINATIONS} destinations already"
@@ -106,7 +137,54 @@ impl Core {
             Target::Topic(TopicKey(self.topics.insert(Topic::new(destination.clone()))))
         };
         self.destinations.insert(destination.clone(), target);
+        if destination.is_pattern() {
+            self.literal_patterns.push(destination.clone());
+        }
+        self.join_wildcards(destination, target, turn);
         Ok(target)
+    }
+
+    /// Consumers and durable subscriptions whose wildcards match a new destination have it as well.
+    fn join_wildcards(&mut self, destination: &Destination, target: Target, turn: &mut Turn<'_>) {
+        let joined: Vec<_> = self
+            .wildcards
+            .iter()
+            .filter(|(pattern, _)| pattern.matches(destination))
+            .map(|(_, who)| *who)
+            .collect();
+        for who in joined {
+            match (target, who) {
+                (Target::Queue(queue), Wildcard::Consumer(key)) => self.join_queue(key, queue, turn),
+                (Target::Topic(topic), Wildcard::Consumer(key)) => {
+                    if let Source::Topics(topics) = &mut self.subscriptions[key.0].source
+                        && !topics.contains(&topic)
+                    {
+                        topics.push(topic);
+                        self.topics[topic.0].subscribers.push(key);
+                    }
+                }
+                (Target::Topic(topic), Wildcard::Durable(queue)) if !destination.is_advisory() => {
+                    let durables = &mut self.topics[topic.0].durables;
+                    if !durables.contains(&queue) {
+                        durables.push(queue);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whoever names wildcards has what matches them later.
+    pub(super) fn watch(&mut self, destination: &Destination, who: Wildcard) {
+        for part in parts(destination).into_iter().flatten() {
+            if part.is_pattern() {
+                self.wildcards.push((Pattern::from(&part), who));
+            }
+        }
+    }
+
+    pub(super) fn unwatch(&mut self, who: Wildcard) {
+        self.wildcards.retain(|(_, watching)| *watching != who);
     }
 
     pub(super) fn destination_info(
@@ -119,7 +197,12 @@ impl Core {
         let destination = info
             .destination
             .ok_or_else(|| Refusal::destination("DestinationInfo without a destination"))?;
-        check_simple(&destination)?;
+        check_name(&destination)?;
+        if destination.is_composite() {
+            return Err(Refusal::destination(format!(
+                "{destination} names several destinations"
+            )));
+        }
         let own = destination
             .name()
             .rsplit_once(':')
@@ -133,7 +216,7 @@ impl Core {
         match info.operation_type {
             DestinationInfo::ADD => {
                 if !self.destinations.contains_key(&destination) {
-                    self.create(&destination)?;
+                    self.create(&destination, turn)?;
                     if destination.is_temporary() {
                         self.connections[from.0 as usize]
                             .temporaries
@@ -145,8 +228,15 @@ impl Core {
             DestinationInfo::REMOVE => {
                 let in_use = match self.destinations.get(&destination) {
                     None => return Ok(Outcome::Done),
-                    Some(Target::Queue(queue)) => !self.queues[queue.0].consumers.is_empty(),
-                    Some(Target::Topic(topic)) => !self.topics[topic.0].subscribers.is_empty(),
+                    Some(Target::Queue(queue)) => self.queues[queue.0].consumers().len() > 0,
+                    Some(Target::Topic(topic)) => {
+                        let Topic {
+                            subscribers,
+                            durables,
+                            ..
+                        } = &self.topics[topic.0];
+                        !subscribers.is_empty() || !durables.is_empty()
+                    }
                 };
                 if in_use {
                     return Err(Refusal::jms(format!(
@@ -173,6 +263,7 @@ impl Core {
 
     /// Removes a destination with all that waits on it. Its consumers, if any, get nothing more.
     pub(super) fn remove_destination(&mut self, destination: &Destination, turn: &mut Turn<'_>) {
+        self.literal_patterns.retain(|literal| literal != destination);
         match self.destinations.remove(destination) {
             None => {}
             Some(Target::Topic(key)) => {
@@ -186,22 +277,52 @@ impl Core {
                     }
                 }
             }
-            Some(Target::Queue(key)) => {
-                let mut queue = self.queues.remove(key.0);
-                for entry in queue.pending.drain(..) {
-                    self.uncount(&entry);
-                }
-                self.drop_orphans(key);
-                for batch in &mut self.batches {
-                    batch.drop_queue(key);
-                }
-                if let Some(stored) = queue.key {
-                    self.stored_queues.remove(&stored);
-                    if queue.created {
-                        turn.effects.store([Op::RemoveDestination { key: stored }], None);
-                    }
-                }
-                self.resume_producers(turn);
+            Some(Target::Queue(key)) => self.remove_queue(key, turn),
+        }
+    }
+
+    /// Removes a queue, or what waits for a durable subscription.
+    pub(super) fn remove_queue(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
+        let mut queue = self.queues.remove(key.0);
+        for entry in queue.backlog.drain() {
+            self.uncount(&entry);
+        }
+        for consumer in queue.consumers() {
+            self.leave_queue(consumer, key);
+        }
+        for browser in queue.browsers {
+            self.leave_queue(browser, key);
+        }
+        self.drop_orphans(key);
+        for batch in &mut self.batches {
+            batch.drop_queue(key);
+        }
+        if let Some(stored) = queue.key {
+            self.stored_queues.remove(&stored);
+            if queue.created {
+                turn.effects.store([Op::RemoveDestination { key: stored }], None);
+            }
+        }
+        self.resume_producers(turn);
+    }
+
+    /// The queue is gone: a consumer that had it has it no more, nor what it had of it.
+    fn leave_queue(&mut self, consumer: SubscriptionKey, queue: QueueKey) {
+        let Some(subscription) = self.subscriptions.get_mut(consumer.0) else {
+            return;
+        };
+        if let Source::Queues(queues) = &mut subscription.source {
+            queues.retain(|&of| of != queue);
+        }
+        subscription.starved.retain(|&of| of != queue);
+        let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut subscription.in_flight)
+            .into_iter()
+            .partition(|message| message.queue == queue);
+        subscription.in_flight = kept.into();
+        subscription.extension = subscription.extension.saturating_sub(gone.len());
+        if subscription.browse.is_none() {
+            for message in gone.iter().filter(|message| !message.entry.stored) {
+                self.memory_used -= message.entry.size as usize;
             }
         }
     }
@@ -209,15 +330,13 @@ impl Core {
     /// Open transactions must not bring messages back to a queue that is gone.
     fn drop_orphans(&mut self, queue: QueueKey) {
         let mut freed = 0;
-        for (_, connection) in &mut self.connections {
-            for transaction in connection.transactions.values_mut() {
-                transaction.orphans.retain(|(of, entry)| {
-                    if *of == queue && !entry.stored {
-                        freed += entry.size as usize;
-                    }
-                    *of != queue
-                });
-            }
+        for transaction in self.transactions.values_mut() {
+            transaction.orphans.retain(|(of, entry)| {
+                if *of == queue && !entry.stored {
+                    freed += entry.size as usize;
+                }
+                *of != queue
+            });
         }
         self.memory_used -= freed;
     }
@@ -244,8 +363,41 @@ impl Core {
     }
 }
 
-/// Names that stand for several destinations are refused rather than taken literally.
-fn check_simple(destination: &Destination) -> Result<(), Refusal> {
+/// Who has what matches a wildcard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wildcard {
+    Consumer(SubscriptionKey),
+    /// What waits for a durable subscription.
+    Durable(QueueKey),
+}
+
+/// The destinations that a name lists: `A,topic://B` are two.
+pub(super) fn parts(destination: &Destination) -> Result<Vec<Destination>, Refusal> {
+    if !destination.is_composite() {
+        check_name(destination)?;
+        return Ok(vec![destination.clone()]);
+    }
+    let mut parts = Vec::new();
+    for name in destination.name().split(',').map(str::trim) {
+        if name.is_empty() {
+            continue;
+        }
+        let part = Destination::parse(name, destination.kind());
+        check_name(&part)?;
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
+    if parts.is_empty() || parts.len() > MAX_PARTS {
+        return Err(Refusal::destination(format!(
+            "{destination} names {} destinations; 1 to {MAX_PARTS} are possible",
+            parts.len()
+        )));
+    }
+    Ok(parts)
+}
+
+fn check_name(destination: &Destination) -> Result<(), Refusal> {
     let name = destination.name();
     if name.is_empty() {
         return Err(Refusal::destination("a destination without a name"));
@@ -256,38 +408,7 @@ fn check_simple(destination: &Destination) -> Result<(), Refusal> {
             name.len()
         )));
     }
-    if destination.is_composite() {
-        return Err(Refusal::unsupported(&format!(
-            "the composite destination {name} is"
-        )));
-    }
-    if is_virtual(destination) {
-        return Err(Refusal::unsupported(&format!(
-            "the virtual topic destination {name} is"
-        )));
-    }
-    if destination.is_pattern() {
-        return Err(Refusal::unsupported(&format!(
-            "the wildcard destination {name} is"
-        )));
-    }
     Ok(())
-}
-
-/// True for ActiveMQ's virtual topics and the queues that they feed, by its default names.
-fn is_virtual(destination: &Destination) -> bool {
-    let name = destination.name();
-    match destination.kind() {
-        DestinationKind::Topic => name.starts_with("VirtualTopic."),
-        DestinationKind::Queue => {
-            let mut levels = name.splitn(3, '.').skip(2);
-            name.starts_with("Consumer.")
-                && levels
-                    .next()
-                    .is_some_and(|rest| rest.starts_with("VirtualTopic."))
-        }
-        _ => false,
-    }
 }
 
 /// A stored queue's destination, from its qualified name.

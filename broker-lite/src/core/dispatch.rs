@@ -1,11 +1,12 @@
-//! The queue's loop: the first message goes to the next consumer with credit.
+//! The queue's loop: the next message goes to the next consumer with credit that wants it.
 
 use std::sync::Arc;
 
 use openwire_client::wire::{ConsumerControl, MessageDispatch, MessagePull};
 
+use super::backlog::Place;
 use super::effect::{ConnectionKey, Effect};
-use super::queue::{Entry, QueueKey};
+use super::queue::{Choice, Entry, QueueKey};
 use super::refusal::Refusal;
 use super::send::is_expired;
 use super::subscription::{InFlight, Pull, Source, SubscriptionKey};
@@ -19,101 +20,318 @@ const LOAD_BYTES: usize = 4 * 1024 * 1024;
 /// Bodies are asked for when fewer than this many stand ready at the front.
 const LOAD_AHEAD: usize = 256;
 
+/// What may be done with a message that is next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readiness {
+    /// It can be looked at.
+    Ready,
+    /// Something has to come from the store first, and is on its way.
+    Waits,
+    /// It was there no longer: its time was over.
+    Gone,
+}
+
 impl Core {
     /// Dispatches from a queue as far as messages and credit go.
     pub(super) fn dispatch(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
-        let mut taken = false;
+        let queue = &self.queues[key.0];
+        if !queue.browsers.is_empty() {
+            self.serve_browsers(key, turn);
+        }
+        if self.queues[key.0].backlog.is_empty() {
+            return;
+        }
+        if self.queues[key.0].groups.is_some() {
+            self.serve_parked(key, turn);
+        }
+        let mut last = None;
         loop {
-            let queue = &mut self.queues[key.0];
-            let (Some(front), Some(&consumer)) = (queue.pending.front(), queue.ready.front()) else {
+            self.drop_without_credit(key);
+            let Some(place) = self.queues[key.0].next() else {
                 break;
             };
-            if !self.subscriptions[consumer.0].has_credit() {
-                queue.ready.pop_front();
-                self.subscriptions[consumer.0].ready = false;
-                continue;
+            match self.readiness(key, place, turn) {
+                Readiness::Ready => {}
+                Readiness::Waits => return,
+                Readiness::Gone => continue,
             }
-            let Some(body) = &front.body else {
-                self.load(key, turn);
-                return;
-            };
-            let durable = !front.waits_for_store() || front.sequence <= self.durable;
-            if durable && is_expired(body, turn.now) {
-                if let Some(entry) = self.pop(key) {
-                    self.expire(key, entry, turn);
+            let queue = &self.queues[key.0];
+            let message = queue.backlog.get(place).and_then(|entry| entry.body.clone());
+            let Some(message) = message else { return };
+            match queue.choose(place, &message) {
+                Choice::Consumer(consumer) if !self.subscriptions[consumer.0].has_credit() => {
+                    // The owner of a group, which stands further back in the line.
+                    self.queues[key.0].rest(consumer);
+                    self.subscriptions[consumer.0].starved.push_back(key);
                 }
-                continue;
-            }
-            if front.stored && front.sequence > queue.mark {
-                self.raise_mark(key, turn);
-                return;
-            }
-            if !durable {
-                // A consumer must not act on what a restart would not know.
-                return;
-            }
-            queue.ready.pop_front();
-            if let Some(entry) = self.pop(key) {
-                self.hand_over(key, consumer, entry, turn);
-                taken = true;
+                Choice::Consumer(consumer) => {
+                    if !self.may_be_shown(key, place, turn) {
+                        return;
+                    }
+                    drop(message);
+                    self.dispatch_to(key, place, consumer, turn);
+                    last = Some(place);
+                }
+                Choice::Parked(owner) => self.queues[key.0].park(owner, place),
+                Choice::Nobody => {
+                    self.queues[key.0].pass(place);
+                    self.let_body_go(key, place);
+                }
             }
         }
-        if taken {
-            self.load_ahead(key, turn);
+        if let Some(last) = last {
+            self.load_ahead(key, last.next(), turn);
         }
     }
 
-    fn pop(&mut self, key: QueueKey) -> Option<Entry> {
-        let entry = self.queues[key.0].pending.pop_front()?;
+    /// Whether a message can be looked at; sees to it that it can be later if it cannot.
+    fn readiness(&mut self, key: QueueKey, place: Place, turn: &mut Turn<'_>) -> Readiness {
+        let Some(entry) = self.queues[key.0].backlog.get(place) else {
+            return Readiness::Gone;
+        };
+        let Some(body) = &entry.body else {
+            self.load(key, place, turn);
+            return Readiness::Waits;
+        };
+        let durable = !entry.waits_for_store() || entry.sequence <= self.durable;
+        if !durable {
+            // A consumer must not act on what a restart would not know.
+            return Readiness::Waits;
+        }
+        if is_expired(body, turn.now) {
+            if let Some(entry) = self.remove_waiting(key, place) {
+                self.expire(key, entry, turn);
+            }
+            return Readiness::Gone;
+        }
+        Readiness::Ready
+    }
+
+    /// True if the store knows that a message may have been shown; else it is told first.
+    fn may_be_shown(&mut self, key: QueueKey, place: Place, turn: &mut Turn<'_>) -> bool {
+        let queue = &self.queues[key.0];
+        let unmarked = queue
+            .backlog
+            .get(place)
+            .is_some_and(|entry| entry.stored && entry.sequence > queue.mark);
+        if unmarked {
+            self.raise_mark(key, place, turn);
+        }
+        !unmarked
+    }
+
+    /// Takes a message off its queue.
+    pub(super) fn remove_waiting(&mut self, key: QueueKey, place: Place) -> Option<Entry> {
+        let entry = self.queues[key.0].backlog.remove(place)?;
         if entry.stored && entry.body.is_some() {
             self.resident_used -= entry.size as usize;
         }
         Some(entry)
     }
 
-    fn hand_over(&mut self, key: QueueKey, consumer: SubscriptionKey, mut entry: Entry, turn: &mut Turn<'_>) {
-        let queue = &mut self.queues[key.0];
-        let subscription = &mut self.subscriptions[consumer.0];
+    /// A stored message that nobody takes for now need not be in memory.
+    pub(super) fn let_body_go(&mut self, key: QueueKey, place: Place) {
+        if self.resident_used <= self.config.resident_limit {
+            return;
+        }
+        if let Some(entry) = self.queues[key.0].backlog.get_mut(place)
+            && entry.stored
+            && entry.body.take().is_some()
+        {
+            self.resident_used -= entry.size as usize;
+        }
+    }
+
+    /// Consumers at the head of the line that have no credit leave it until they have.
+    fn drop_without_credit(&mut self, key: QueueKey) {
+        loop {
+            let queue = &self.queues[key.0];
+            let without = queue
+                .first_in_line()
+                .find(|consumer| !self.subscriptions[consumer.0].has_credit());
+            let Some(consumer) = without else { return };
+            self.queues[key.0].rest(consumer);
+            self.subscriptions[consumer.0].starved.push_back(key);
+        }
+    }
+
+    /// Serves the owners of groups for which messages wait.
+    fn serve_parked(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
+        let owners = match &self.queues[key.0].groups {
+            Some(groups) => groups.waiting_owners(),
+            None => return,
+        };
+        for owner in owners {
+            while self.queues[key.0].is_ready(owner) && self.subscriptions[owner.0].has_credit() {
+                let groups = self.queues[key.0].groups.as_ref();
+                let Some(place) = groups.and_then(|groups| groups.first_parked(owner)) else {
+                    break;
+                };
+                let known = self.queues[key.0].backlog.get(place);
+                let shown = match known {
+                    None => false,
+                    Some(_) => match self.readiness(key, place, turn) {
+                        Readiness::Waits => break,
+                        Readiness::Gone => false,
+                        Readiness::Ready => true,
+                    },
+                };
+                let sees = shown
+                    && self.queues[key.0]
+                        .backlog
+                        .get(place)
+                        .and_then(|entry| entry.body.as_ref())
+                        .is_some_and(|message| self.subscriptions[owner.0].sight.sees(message));
+                if shown && !sees {
+                    break;
+                }
+                if sees && !self.may_be_shown(key, place, turn) {
+                    break;
+                }
+                if let Some(groups) = &mut self.queues[key.0].groups {
+                    groups.unpark(owner, place);
+                }
+                if sees {
+                    self.dispatch_to(key, place, owner, turn);
+                }
+            }
+        }
+    }
+
+    /// Takes the message at this place to a consumer.
+    fn dispatch_to(&mut self, key: QueueKey, place: Place, consumer: SubscriptionKey, turn: &mut Turn<'_>) {
+        let Some(mut entry) = self.queues[key.0].take(place, consumer) else {
+            return;
+        };
+        if entry.stored && entry.body.is_some() {
+            self.resident_used -= entry.size as usize;
+        }
+        let first = self.join_group(key, consumer, &entry);
         if let Some(message) = &mut entry.body {
             let fields = Arc::make_mut(message);
+            fields.jmsx_group_first_for_consumer = first;
             fields.redelivery_counter = entry.redelivered as i32;
             fields.broker_out_time = turn.now;
         }
         self.stats.dispatched += 1;
+        self.send_to(key, consumer, entry, turn);
+        let subscription = &mut self.subscriptions[consumer.0];
+        if subscription.pull.take() == Some(Pull::NoWait) {
+            self.pulls_without_wait -= 1;
+        }
+        if self.subscriptions[consumer.0].has_credit() {
+            self.queues[key.0].get_ready(consumer);
+        } else {
+            self.subscriptions[consumer.0].starved.push_back(key);
+        }
+    }
+
+    /// Brings the books on groups up to what is dispatched; true if it is the first of its group for the consumer.
+    fn join_group(&mut self, key: QueueKey, consumer: SubscriptionKey, entry: &Entry) -> bool {
+        let Some((message, group)) = entry
+            .body
+            .as_ref()
+            .and_then(|message| Some((message, message.group_id.as_ref()?)))
+        else {
+            return false;
+        };
+        let groups = self.queues[key.0].groups.get_or_insert_default();
+        let owned = groups.owner(group) == Some(consumer);
+        if owned && message.group_sequence < 0 {
+            groups.close(group);
+        } else if !owned || message.group_sequence == 1 {
+            groups.assign(group.clone(), consumer);
+            return true;
+        }
+        false
+    }
+
+    /// Sends a message to a consumer, which has it from then on.
+    pub(super) fn send_to(
+        &mut self,
+        key: QueueKey,
+        consumer: SubscriptionKey,
+        entry: Entry,
+        turn: &mut Turn<'_>,
+    ) {
+        self.last_dispatch += 1;
+        let queue = &mut self.queues[key.0];
+        let subscription = &mut self.subscriptions[consumer.0];
+        let destination = match queue.durable {
+            Some(_) => entry
+                .body
+                .as_ref()
+                .and_then(|message| message.destination.clone()),
+            None => Some(queue.destination.clone()),
+        };
         turn.send(
             subscription.connection,
             MessageDispatch {
                 consumer_id: Some(subscription.id.clone()),
-                destination: Some(queue.destination.clone()),
+                destination,
                 message: entry.body.clone(),
                 redelivery_counter: entry.redelivered as i32,
                 ..MessageDispatch::default()
             },
         );
+        if subscription.browse.is_none() {
+            queue.in_flight += 1;
+        }
         subscription.in_flight.push_back(InFlight {
             entry,
+            queue: key,
             transaction: None,
-            number: self.stats.dispatched,
+            number: self.last_dispatch,
         });
-        subscription.pull = None;
-        subscription.ready = subscription.has_credit();
-        if subscription.ready {
-            queue.ready.push_back(consumer);
+    }
+
+    /// The consumer may have credit: it takes its place in the lists of its queues, and messages if there are any.
+    pub(super) fn serve(&mut self, consumer: SubscriptionKey, turn: &mut Turn<'_>) {
+        let subscription = &mut self.subscriptions[consumer.0];
+        if subscription.browse.is_some() {
+            return self.serve_browser(consumer, turn);
+        }
+        if matches!(subscription.source, Source::Topics(_)) {
+            return self.feed(consumer, turn);
+        }
+        while self.subscriptions[consumer.0].has_credit() {
+            let Some(queue) = self.subscriptions[consumer.0].starved.pop_front() else {
+                break;
+            };
+            if self.queues.contains(queue.0) {
+                self.queues[queue.0].get_ready(consumer);
+                self.dispatch(queue, turn);
+            }
         }
     }
 
-    /// The consumer may have credit: it takes its place in the queue's list, and messages if there are any.
-    pub(super) fn serve(&mut self, consumer: SubscriptionKey, turn: &mut Turn<'_>) {
+    /// A consumer has one more queue.
+    pub(super) fn join_queue(&mut self, consumer: SubscriptionKey, key: QueueKey, turn: &mut Turn<'_>) {
         let subscription = &mut self.subscriptions[consumer.0];
-        match &subscription.source {
-            Source::Topics(_) => self.feed(consumer, turn),
-            Source::Queue(key) => {
-                let key = *key;
-                if !subscription.ready && subscription.has_credit() {
-                    subscription.ready = true;
-                    self.queues[key.0].ready.push_back(consumer);
-                    self.dispatch(key, turn);
-                }
+        let Source::Queues(queues) = &mut subscription.source else {
+            return;
+        };
+        // A browser sees what was there when it came.
+        if queues.contains(&key) || subscription.browse.is_some() {
+            return;
+        }
+        queues.push(key);
+        subscription.starved.push_back(key);
+        let (sight, exclusive) = (subscription.sight.clone(), subscription.info.exclusive);
+        if self.queues[key.0].add_consumer(consumer, sight, exclusive) {
+            self.line_up(key);
+        }
+        self.serve(consumer, turn);
+    }
+
+    /// Who is served has changed: those who have credit get in line.
+    pub(super) fn line_up(&mut self, key: QueueKey) {
+        for consumer in self.queues[key.0].out_of_line() {
+            let subscription = &mut self.subscriptions[consumer.0];
+            if subscription.has_credit() {
+                self.queues[key.0].get_ready(consumer);
+            } else if !subscription.starved.contains(&key) {
+                subscription.starved.push_back(key);
             }
         }
     }
@@ -150,17 +368,20 @@ impl Core {
             .filter(|entry| entry.stored && entry.body.is_some())
             .map(|entry| entry.size as usize)
             .sum::<usize>();
-        self.queues[key.0].put_back(entries);
+        let queue = &mut self.queues[key.0];
+        for entry in entries {
+            queue.put(entry);
+        }
     }
 
     /// Asks the store to note up to where messages may have been shown, before they are.
-    fn raise_mark(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
+    fn raise_mark(&mut self, key: QueueKey, place: Place, turn: &mut Turn<'_>) {
         let queue = &mut self.queues[key.0];
         let (false, Some(destination)) = (queue.marking, queue.key) else {
             return;
         };
         queue.marking = true;
-        let sequence = queue.next_mark(self.sequence);
+        let sequence = queue.next_mark(place, self.sequence);
         turn.effects.store(
             [Op::Dispatched {
                 destination,
@@ -171,24 +392,28 @@ impl Core {
         self.batch(turn).marks.push((destination, sequence));
     }
 
-    fn load_ahead(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
+    fn load_ahead(&mut self, key: QueueKey, place: Place, turn: &mut Turn<'_>) {
         let queue = &self.queues[key.0];
-        let ahead = queue.pending.get(LOAD_AHEAD).or_else(|| queue.pending.back());
-        if ahead.is_some_and(|entry| entry.body.is_none()) {
-            self.load(key, turn);
+        if queue.loading || queue.key.is_none() {
+            return;
+        }
+        let ahead = queue.backlog.iter_from(place).nth(LOAD_AHEAD);
+        if ahead.is_some_and(|(_, entry)| entry.body.is_none()) {
+            self.load(key, place, turn);
         }
     }
 
     /// Asks for the next bodies that are not in memory.
-    fn load(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
+    pub(super) fn load(&mut self, key: QueueKey, place: Place, turn: &mut Turn<'_>) {
         let queue = &mut self.queues[key.0];
         let (false, Some(destination)) = (queue.loading, queue.key) else {
             return;
         };
         let mut bytes = 0;
         let keys: Vec<_> = queue
-            .pending
-            .iter()
+            .backlog
+            .iter_from(place)
+            .map(|(_, entry)| entry)
             .take(LOAD_AHEAD + LOAD_MESSAGES)
             .filter(|entry| entry.body.is_none())
             .take_while(|entry| {
@@ -232,33 +457,37 @@ impl Core {
                 Pull::Until(until)
             }
         };
-        subscription.pull = Some(wait);
-        let source = match &subscription.source {
-            Source::Queue(queue) => Some(*queue),
-            Source::Topics(_) => None,
-        };
-        self.serve(key, turn);
-        match source {
-            Some(queue) => self.end_pulls(queue, turn),
-            None => self.end_pull(key, turn),
+        self.pulls_without_wait += usize::from(wait == Pull::NoWait);
+        if subscription.pull.replace(wait) == Some(Pull::NoWait) {
+            self.pulls_without_wait -= 1;
         }
+        self.serve(key, turn);
+        self.end_pull(key, turn);
         Ok(Outcome::Done)
     }
 
     /// Answers the consumers that do not wait, once it is known that there is nothing for them.
     pub(super) fn end_pulls(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
-        let queue = &self.queues[key.0];
-        if !queue.pending.is_empty() || queue.ready.is_empty() {
+        if self.pulls_without_wait == 0 {
             return;
         }
-        for consumer in queue.ready.clone() {
+        let ready: Vec<_> = self.queues[key.0].ready().collect();
+        for consumer in ready {
             self.end_pull(consumer, turn);
         }
     }
 
     fn end_pull(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
-        let subscription = &mut self.subscriptions[key.0];
-        if subscription.pull == Some(Pull::NoWait) {
+        let subscription = &self.subscriptions[key.0];
+        if subscription.pull != Some(Pull::NoWait) {
+            return;
+        }
+        let queues = subscription.queues().to_vec();
+        let nothing = queues.into_iter().all(|queue| {
+            let queue = &mut self.queues[queue.0];
+            !queue.is_served(key) || queue.has_nothing_for(key)
+        });
+        if nothing {
             self.answer_pull(key, turn);
         }
     }
@@ -266,15 +495,11 @@ impl Core {
     /// Tells a consumer that its pull found nothing.
     pub(super) fn answer_pull(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
         let subscription = &mut self.subscriptions[key.0];
-        subscription.pull = None;
+        if subscription.pull.take() == Some(Pull::NoWait) {
+            self.pulls_without_wait -= 1;
+        }
         let connection = subscription.connection;
         let consumer_id = Some(subscription.id.clone());
-        if let Source::Queue(queue) = subscription.source
-            && std::mem::take(&mut subscription.ready)
-            && let Some(queue) = self.queues.get_mut(queue.0)
-        {
-            queue.ready.retain(|&consumer| consumer != key);
-        }
         turn.send(
             connection,
             MessageDispatch {

@@ -70,7 +70,7 @@ impl PendingBatch {
     pub(super) fn drop_queue(&mut self, queue: QueueKey) {
         self.queues.retain(|&of| of != queue);
         self.created.retain(|&of| of != queue);
-        self.consumed.retain(|consumed| consumed.queue != queue);
+        self.consumed.retain(|consumed| consumed.message.queue != queue);
     }
 
     /// The consumer is gone, and its key may get another meaning.
@@ -101,7 +101,6 @@ pub(super) enum Back {
 /// A message that is gone once the batch is durable.
 #[derive(Debug)]
 pub(super) struct Consumed {
-    queue: QueueKey,
     message: InFlight,
     back: Back,
 }
@@ -111,21 +110,22 @@ impl Consumed {
     pub(super) fn new(queue: QueueKey, entry: Entry, back: Back) -> Self {
         let message = InFlight {
             entry,
+            queue,
             transaction: None,
             number: 0,
         };
-        Self::in_flight(queue, message, back)
+        Self::in_flight(message, back)
     }
 
     /// One that a consumer had.
-    pub(super) fn in_flight(queue: QueueKey, mut message: InFlight, back: Back) -> Self {
+    pub(super) fn in_flight(mut message: InFlight, back: Back) -> Self {
         message.transaction = None;
         // On its queue it can be read back from the store, so the memory it takes meanwhile is bounded by
         // what clients have, not by what they have acknowledged.
         if message.entry.stored && !matches!(back, Back::InFlight(_)) {
             message.entry.body = None;
         }
-        Self { queue, message, back }
+        Self { message, back }
     }
 }
 
@@ -276,20 +276,18 @@ impl Core {
     fn restore(&mut self, consumed: Vec<Consumed>, turn: &mut Turn<'_>) {
         let mut in_flight: FxHashMap<SubscriptionKey, Vec<InFlight>> = FxHashMap::default();
         let mut waiting: FxHashMap<QueueKey, Vec<Entry>> = FxHashMap::default();
-        for Consumed {
-            queue,
-            mut message,
-            back,
-        } in consumed
-        {
+        for Consumed { mut message, back } in consumed {
             if !message.entry.stored {
                 self.memory_used += message.entry.size as usize;
             }
             match back {
-                Back::InFlight(consumer) => in_flight.entry(consumer).or_default().push(message),
+                Back::InFlight(consumer) => {
+                    self.queues[message.queue.0].in_flight += 1;
+                    in_flight.entry(consumer).or_default().push(message);
+                }
                 Back::Seen | Back::Unseen => {
                     message.entry.redelivered += u32::from(back == Back::Seen);
-                    waiting.entry(queue).or_default().push(message.entry);
+                    waiting.entry(message.queue).or_default().push(message.entry);
                 }
             }
         }
@@ -311,16 +309,14 @@ impl Core {
         for queue in &batch.queues {
             let queue = &mut self.queues[queue.0];
             // Consumers that wait take these at once.
-            if !queue.ready.is_empty() {
+            if queue.first_in_line().next().is_some() {
                 continue;
             }
-            let arrived = queue
-                .pending
-                .iter_mut()
-                .rev()
-                .take_while(|entry| entry.sequence >= first);
-            for entry in arrived.filter(|entry| entry.stored && entry.sequence <= batch.last) {
-                if entry.body.take().is_some() {
+            for place in queue.backlog.between(first, batch.last) {
+                if let Some(entry) = queue.backlog.get_mut(place)
+                    && entry.stored
+                    && entry.body.take().is_some()
+                {
                     self.resident_used -= entry.size as usize;
                 }
             }
@@ -341,12 +337,12 @@ impl Core {
         let Some(first) = batch.first else { return };
         for queue in &batch.queues {
             let queue = &mut self.queues[queue.0];
-            let from = queue.pending.partition_point(|entry| entry.sequence < first);
-            let (refused, others): (Vec<_>, Vec<_>) = queue
-                .pending
-                .drain(from..)
-                .partition(|entry| entry.waits_for_store() && entry.sequence <= batch.last);
-            queue.pending.extend(others);
+            let mut refused = queue.backlog.between(first, batch.last);
+            refused.retain(|place| queue.backlog.get(*place).is_some_and(Entry::waits_for_store));
+            let refused: Vec<_> = refused
+                .into_iter()
+                .filter_map(|place| queue.backlog.remove(place))
+                .collect();
             for entry in refused {
                 self.uncount(&entry);
                 self.stats.refused += 1;

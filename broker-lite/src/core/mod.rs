@@ -17,15 +17,20 @@
 mod acknowledge;
 mod advisory;
 mod audit;
+mod backlog;
+mod browse;
 mod connection;
 mod dead_letter;
 mod destinations;
 mod dispatch;
 mod durable;
+mod durable_subscription;
 mod effect;
+mod groups;
 mod outcomes;
 mod queue;
 mod refusal;
+mod route;
 mod send;
 mod subscription;
 #[cfg(test)]
@@ -43,19 +48,26 @@ use openwire_client::wire::{
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
+use crate::policy::Pattern;
 use crate::store::{Bodies, DestinationKey, Recovered};
 use audit::ProducerAudit;
 use connection::Connection;
-use destinations::Target;
+use destinations::{Target, Wildcard};
 use durable::{Interrupted, PendingBatch};
+use durable_subscription::DurableName;
 pub use effect::{ConnectionKey, Effect, Effects, StoreToken, Then};
 pub use outcomes::OutcomeLimits;
 use outcomes::Outcomes;
+
 use queue::{Entry, Queue, QueueKey};
 use refusal::Refusal;
 pub(crate) use refusal::not_stored;
 use subscription::{Pull, Subscription};
 use topic::Topic;
+use transaction::{Transaction, TransactionKey};
+
+/// `JMSPriority` of a message that does not say.
+const DEFAULT_PRIORITY: u8 = 4;
 
 /// What the core needs to know beforehand.
 #[derive(Debug, Clone)]
@@ -124,6 +136,13 @@ pub struct Core {
     queues: Slab<Queue>,
     topics: Slab<Topic>,
     subscriptions: Slab<Subscription>,
+    durables: FxHashMap<DurableName, QueueKey>,
+    /// Who has what matches a wildcard, also what comes later.
+    wildcards: Vec<(Pattern, Wildcard)>,
+    /// Destinations whose names read as wildcards, because somebody sent to them.
+    literal_patterns: Vec<Destination>,
+    transactions: FxHashMap<TransactionKey, Transaction>,
+    last_transaction: u64,
     stored_queues: FxHashMap<DestinationKey, QueueKey>,
     next_destination: u32,
     /// The last broker sequence number given out.
@@ -139,6 +158,10 @@ pub struct Core {
     advisories: i64,
     audit: ProducerAudit,
     outcomes: Outcomes,
+    /// Counts what is dispatched, browsers included.
+    last_dispatch: u64,
+    /// Consumers that are to be told at once if there is nothing for them, and have not been.
+    pulls_without_wait: usize,
     /// Pulls that end at some time, soonest first. Those that were answered meanwhile are passed over.
     pulls: BinaryHeap<Reverse<(i64, ConsumerId, ConnectionKey)>>,
     paused: Vec<ConnectionKey>,
@@ -195,6 +218,11 @@ impl Core {
             queues: Slab::new(),
             topics: Slab::new(),
             subscriptions: Slab::new(),
+            durables: FxHashMap::default(),
+            wildcards: Vec::new(),
+            literal_patterns: Vec::new(),
+            transactions: FxHashMap::default(),
+            last_transaction: 0,
             stored_queues: FxHashMap::default(),
             next_destination: recovered.next_destination,
             sequence: recovered.next_sequence.saturating_sub(1),
@@ -205,6 +233,8 @@ impl Core {
             advisories: 0,
             audit: ProducerAudit::new(recovered.producers),
             outcomes,
+            last_dispatch: 0,
+            pulls_without_wait: 0,
             pulls: BinaryHeap::new(),
             paused: Vec::new(),
             memory_used: 0,
@@ -217,22 +247,19 @@ impl Core {
             queue.key = Some(stored.key);
             queue.created = true;
             queue.mark = stored.dispatched;
-            queue.pending = stored
-                .messages
-                .iter()
-                .map(|message| {
-                    // After a crash nobody knows who saw what: whatever may have been shown says so.
-                    let shown = !recovered.clean && message.sequence <= stored.dispatched;
-                    Entry {
-                        sequence: message.sequence,
-                        size: message.size,
-                        redelivered: message.redelivered.max(shown.into()),
-                        stored: true,
-                        tied: false,
-                        body: None,
-                    }
-                })
-                .collect();
+            for message in &stored.messages {
+                // After a crash nobody knows who saw what: whatever may have been shown says so.
+                let shown = !recovered.clean && message.sequence <= stored.dispatched;
+                queue.put(Entry {
+                    sequence: message.sequence,
+                    size: message.size,
+                    redelivered: message.redelivered.max(shown.into()),
+                    stored: true,
+                    tied: false,
+                    priority: DEFAULT_PRIORITY,
+                    body: None,
+                });
+            }
             let key = QueueKey(core.queues.insert(queue));
             core.stored_queues.insert(stored.key, key);
             core.destinations.insert(destination, Target::Queue(key));
@@ -297,8 +324,8 @@ impl Core {
             }
             Err(refusal) => {
                 // Nobody waits for this answer, so the commit has to fail.
-                if let Some(value) = transaction
-                    && let Some(open) = self.connections[from.0 as usize].transactions.get_mut(&value)
+                if let Ok(Some(key)) = self.transaction_of(from, transaction.as_ref())
+                    && let Some(open) = self.transactions.get_mut(&key)
                 {
                     open.failed.get_or_insert_with(|| refusal.to_string());
                 }
@@ -319,8 +346,8 @@ impl Core {
             Command::MessageAck(ack) => self.acknowledge(from, &ack, reply, turn),
             Command::TransactionInfo(info) => self.transaction_info(from, &info, reply, turn),
             Command::MessagePull(pull) => self.pull(from, &pull, turn),
-            Command::ConsumerInfo(info) => self.consumer_info(from, info, turn),
-            Command::ProducerInfo(info) => self.producer_info(from, info),
+            Command::ConsumerInfo(info) => self.consumer_info(from, info, reply, turn),
+            Command::ProducerInfo(info) => self.producer_info(from, info, turn),
             Command::SessionInfo(info) => self.session_info(from, info.session_id),
             Command::ConnectionInfo(info) => self.connection_info(from, info, turn),
             Command::RemoveInfo(info) => self.remove(from, info, turn),
@@ -335,7 +362,7 @@ impl Core {
             | Command::ControlCommand(_)
             | Command::FlushCommand(_)
             | Command::KeepAliveInfo(_) => Ok(Outcome::Done),
-            Command::RemoveSubscriptionInfo(_) => Err(Refusal::unsupported("durable subscriptions are")),
+            Command::RemoveSubscriptionInfo(info) => self.remove_subscription(from, &info, reply, turn),
             Command::BrokerInfo(_) | Command::BrokerSubscriptionInfo(_) => {
                 self.close(from, "it is a network bridge".into(), turn);
                 Err(Refusal::unsupported("network bridges are"))
@@ -390,19 +417,22 @@ impl Core {
                 queues.push(queue_key);
             }
             let queue = &mut self.queues[queue_key.0];
-            let Ok(at) = queue.position(key.sequence) else {
+            let Some(place) = queue.find(key.sequence) else {
                 continue;
             };
             match message {
-                Some(message) if queue.pending[at].body.is_none() => {
-                    self.resident_used += queue.pending[at].size as usize;
-                    queue.pending[at].body = Some(message);
+                Some(message) => {
+                    if let Some(entry) = queue.backlog.get_mut(place)
+                        && entry.body.is_none()
+                    {
+                        self.resident_used += entry.size as usize;
+                        entry.body = Some(message);
+                    }
                 }
-                Some(_) => {}
                 None => {
                     tracing::error!(queue = %queue.destination, sequence = key.sequence, "a stored message is gone");
                     self.stats.discarded += 1;
-                    queue.pending.remove(at);
+                    queue.backlog.remove(place);
                 }
             }
         }
@@ -457,7 +487,7 @@ impl Core {
     /// How many messages wait on a queue; none if there is no such queue.
     pub fn queue_depth(&self, queue: &Destination) -> Option<usize> {
         match self.destinations.get(queue)? {
-            Target::Queue(key) => Some(self.queues[key.0].pending.len()),
+            Target::Queue(key) => Some(self.queues[key.0].backlog.len()),
             Target::Topic(_) => None,
         }
     }
@@ -481,15 +511,11 @@ impl Core {
     }
 }
 
-/// The local transaction a command belongs to.
-fn transaction_of(command: &Command) -> Option<i64> {
-    let id = match command {
-        Command::Message(message) => message.transaction_id.as_ref(),
-        Command::MessageAck(ack) => ack.transaction_id.as_ref(),
-        _ => None,
-    };
-    match id {
-        Some(TransactionId::Local(id)) => Some(id.value),
+/// The transaction a command belongs to.
+fn transaction_of(command: &Command) -> Option<TransactionId> {
+    match command {
+        Command::Message(message) => message.transaction_id.clone(),
+        Command::MessageAck(ack) => ack.transaction_id.clone(),
         _ => None,
     }
 }

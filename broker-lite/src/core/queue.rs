@@ -1,11 +1,20 @@
-//! A queue: messages in order of their sequence, and the consumers that have credit.
+//! A queue: what waits, who consumes, and who is to get what next.
+//!
+//! Consumers that see alike (same priority, same selector) form a class. A class has looked at everything before its
+//! *cursor*, and at what came back behind it when that has left *returned*; so each message is looked at once by each
+//! class, however often dispatching begins anew and however deep the queue is.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use openwire_client::wire::{Destination, Message};
+use rustc_hash::FxHashMap;
+use slab::Slab;
 
-use super::subscription::SubscriptionKey;
+use super::backlog::{Backlog, Place};
+use super::durable_subscription::DurableSubscription;
+use super::groups::Groups;
+use super::subscription::{Sight, SubscriptionKey};
 use crate::store::DestinationKey;
 
 /// Names a queue inside the core.
@@ -26,6 +35,8 @@ pub(super) struct Entry {
     pub(super) stored: bool,
     /// It does not, but was sent in a transaction that stored something, and stands or falls with it.
     pub(super) tied: bool,
+    /// `JMSPriority`.
+    pub(super) priority: u8,
     /// The message; none while only the store has it.
     pub(super) body: Option<Arc<Message>>,
 }
@@ -37,18 +48,99 @@ impl Entry {
     }
 }
 
+/// Consumers that see alike.
+#[derive(Debug)]
+struct Class {
+    sight: Sight,
+    members: usize,
+    /// Those with credit, in the order in which they are served, with a number that orders them over all classes.
+    ready: VecDeque<(u64, SubscriptionKey)>,
+    /// Everything before this was looked at.
+    cursor: Place,
+    /// What came back behind the cursor. Some of it may be gone again.
+    returned: BTreeSet<Place>,
+}
+
+impl Class {
+    /// The next message to look at.
+    fn next(&mut self, backlog: &Backlog) -> Option<Place> {
+        let fresh = backlog.first_from(self.cursor).map(|(place, _)| place);
+        while let Some(&place) = self.returned.first() {
+            if fresh.is_some_and(|fresh| fresh <= place) {
+                break;
+            }
+            if backlog.get(place).is_some() {
+                return Some(place);
+            }
+            self.returned.pop_first();
+        }
+        fresh
+    }
+
+    /// The message at this place has been looked at, or is gone.
+    fn pass(&mut self, place: Place) {
+        if place >= self.cursor {
+            self.cursor = place.next();
+        } else {
+            self.returned.remove(&place);
+        }
+    }
+
+    fn has_seen(&self, place: Place) -> bool {
+        place < self.cursor && !self.returned.contains(&place)
+    }
+
+    /// There is a message to look at here.
+    fn look_at(&mut self, place: Place) {
+        if place < self.cursor {
+            self.returned.insert(place);
+        }
+    }
+}
+
+/// A consumer as its queue knows it.
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    class: usize,
+    /// Which consumer it is, counted from the first.
+    number: u64,
+    exclusive: bool,
+    /// It stands in the list of those with credit.
+    ready: bool,
+}
+
+/// Who is to get a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choice {
+    Consumer(SubscriptionKey),
+    /// The group it belongs to is this consumer's, which cannot take it now.
+    Parked(SubscriptionKey),
+    /// None of those that have credit.
+    Nobody,
+}
+
 #[derive(Debug)]
 pub(super) struct Queue {
+    /// The queue or, for a durable subscription, what it subscribes to.
     pub(super) destination: Destination,
+    /// What it is if it is not a queue: what waits for a durable subscription behaves as one.
+    pub(super) durable: Option<Box<DurableSubscription>>,
     /// Its name in the store, once something of it was stored.
     pub(super) key: Option<DestinationKey>,
     /// The store was told of that name, and has not refused it.
     pub(super) created: bool,
     /// What waits, in order.
-    pub(super) pending: VecDeque<Entry>,
-    pub(super) consumers: Vec<SubscriptionKey>,
-    /// Consumers with credit, in the order in which they are served.
-    pub(super) ready: VecDeque<SubscriptionKey>,
+    pub(super) backlog: Backlog,
+    /// Messages that consumers have.
+    pub(super) in_flight: usize,
+    members: FxHashMap<SubscriptionKey, Member>,
+    classes: Slab<Class>,
+    /// The only consumer that is served, if one is.
+    exclusive: Option<SubscriptionKey>,
+    pub(super) groups: Option<Box<Groups>>,
+    /// Browsers that are not at their end.
+    pub(super) browsers: Vec<SubscriptionKey>,
+    next_number: u64,
     /// Stored messages up to this sequence may be shown to consumers: the store knows that they may have
     /// been, and a restart after a crash flags them as redelivered.
     pub(super) mark: u64,
@@ -62,52 +154,316 @@ impl Queue {
     pub(super) fn new(destination: Destination) -> Self {
         Self {
             destination,
+            durable: None,
             key: None,
             created: false,
-            pending: VecDeque::new(),
-            consumers: Vec::new(),
-            ready: VecDeque::new(),
+            backlog: Backlog::new(false),
+            in_flight: 0,
+            members: FxHashMap::default(),
+            classes: Slab::new(),
+            exclusive: None,
+            groups: None,
+            browsers: Vec::new(),
+            next_number: 0,
             mark: 0,
             marking: false,
             loading: false,
         }
     }
 
-    /// Where the message with this sequence waits, or would.
-    pub(super) fn position(&self, sequence: u64) -> Result<usize, usize> {
-        self.pending
-            .binary_search_by_key(&sequence, |entry| entry.sequence)
+    /// Consumers, browsers not among them.
+    pub(super) fn consumers(&self) -> impl ExactSizeIterator<Item = SubscriptionKey> {
+        self.members.keys().copied()
     }
 
-    /// Puts messages back to where they were. Most go to the front, which costs nothing.
-    pub(super) fn put_back(&mut self, mut entries: Vec<Entry>) {
-        entries.sort_unstable_by_key(|entry| entry.sequence);
-        for entry in entries.into_iter().rev() {
-            if self
-                .pending
-                .front()
-                .is_none_or(|front| entry.sequence < front.sequence)
-            {
-                self.pending.push_front(entry);
-            } else if let Err(at) = self.position(entry.sequence) {
-                self.pending.insert(at, entry);
+    /// Takes a consumer in; true if that changes who is served.
+    pub(super) fn add_consumer(&mut self, key: SubscriptionKey, sight: Sight, exclusive: bool) -> bool {
+        let class = self
+            .classes
+            .iter()
+            .find(|(_, class)| class.sight == sight)
+            .map(|(at, _)| at);
+        let priority = sight.priority;
+        let class = class.unwrap_or_else(|| {
+            self.classes.insert(Class {
+                sight,
+                members: 0,
+                ready: VecDeque::new(),
+                cursor: Place::START,
+                returned: BTreeSet::new(),
+            })
+        });
+        self.classes[class].members += 1;
+        self.next_number += 1;
+        let member = Member {
+            class,
+            number: self.next_number,
+            exclusive,
+            ready: false,
+        };
+        self.members.insert(key, member);
+        if exclusive {
+            let replaces = match self.exclusive {
+                None => true,
+                Some(holder) => {
+                    priority == HIGHEST_PRIORITY
+                        || self.sight(holder).is_none_or(|held| priority > held.priority)
+                }
+            };
+            if replaces {
+                self.set_exclusive(Some(key));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes a consumer out; true if that changes who is served.
+    pub(super) fn remove_consumer(&mut self, key: SubscriptionKey) -> bool {
+        self.browsers.retain(|&browser| browser != key);
+        self.rest(key);
+        let Some(member) = self.members.remove(&key) else {
+            return false;
+        };
+        let class = &mut self.classes[member.class];
+        class.members -= 1;
+        if class.members == 0 {
+            self.classes.remove(member.class);
+        }
+        if let Some(groups) = &mut self.groups {
+            for place in groups.remove_owner(key) {
+                for (_, class) in &mut self.classes {
+                    class.look_at(place);
+                }
+            }
+        }
+        if self.exclusive == Some(key) {
+            let next = self
+                .members
+                .iter()
+                .filter(|(_, member)| member.exclusive)
+                .max_by_key(|(_, member)| {
+                    let priority = self.classes[member.class].sight.priority;
+                    (priority, std::cmp::Reverse(member.number))
+                })
+                .map(|(key, _)| *key);
+            self.set_exclusive(next);
+            return true;
+        }
+        false
+    }
+
+    /// Only this consumer is served, or all are. Whoever was ready has to line up again.
+    fn set_exclusive(&mut self, holder: Option<SubscriptionKey>) {
+        self.exclusive = holder;
+        for (_, class) in &mut self.classes {
+            class.ready.clear();
+        }
+        for member in self.members.values_mut() {
+            member.ready = false;
+        }
+    }
+
+    /// True if messages may go to this consumer as far as others are concerned.
+    pub(super) fn is_served(&self, key: SubscriptionKey) -> bool {
+        self.exclusive.is_none_or(|holder| holder == key)
+    }
+
+    /// True if the consumer stands in the list of those with credit.
+    pub(super) fn is_ready(&self, key: SubscriptionKey) -> bool {
+        self.members.get(&key).is_some_and(|member| member.ready)
+    }
+
+    /// The consumer takes its place at the end of those that are served.
+    pub(super) fn get_ready(&mut self, key: SubscriptionKey) {
+        if !self.is_served(key) {
+            return;
+        }
+        let Some(member) = self.members.get_mut(&key) else {
+            return;
+        };
+        if !std::mem::replace(&mut member.ready, true) {
+            self.next_number += 1;
+            self.classes[member.class]
+                .ready
+                .push_back((self.next_number, key));
+        }
+    }
+
+    /// The consumer is not served any more.
+    pub(super) fn rest(&mut self, key: SubscriptionKey) {
+        if let Some(member) = self.members.get_mut(&key)
+            && std::mem::take(&mut member.ready)
+        {
+            let ready = &mut self.classes[member.class].ready;
+            if ready.front().is_some_and(|(_, first)| *first == key) {
+                ready.pop_front();
+            } else {
+                ready.retain(|(_, consumer)| *consumer != key);
             }
         }
     }
 
-    /// The mark that is asked for next: enough for many messages, so that the store is seldom waited for,
-    /// but not for a whole backlog, because all that is below it counts as shown.
-    pub(super) fn next_mark(&self, last_sequence: u64) -> u64 {
-        const AHEAD: usize = 1000;
-        match self.pending.get(AHEAD - 1) {
-            Some(entry) => entry.sequence,
-            None => last_sequence + AHEAD as u64,
+    /// Those that are served and not in line, in the order in which they came.
+    pub(super) fn out_of_line(&self) -> Vec<SubscriptionKey> {
+        let mut waiting: Vec<_> = self
+            .members
+            .iter()
+            .filter(|(key, member)| !member.ready && self.is_served(**key))
+            .map(|(key, member)| (member.number, *key))
+            .collect();
+        waiting.sort_unstable_by_key(|(number, _)| *number);
+        waiting.into_iter().map(|(_, key)| key).collect()
+    }
+
+    /// The first in line of each class.
+    pub(super) fn first_in_line(&self) -> impl Iterator<Item = SubscriptionKey> {
+        self.classes
+            .iter()
+            .filter_map(|(_, class)| class.ready.front().map(|(_, key)| *key))
+    }
+
+    /// All who are ready.
+    pub(super) fn ready(&self) -> impl Iterator<Item = SubscriptionKey> {
+        self.classes
+            .iter()
+            .flat_map(|(_, class)| class.ready.iter().map(|(_, key)| *key))
+    }
+
+    fn sight(&self, key: SubscriptionKey) -> Option<&Sight> {
+        let member = self.members.get(&key)?;
+        Some(&self.classes[member.class].sight)
+    }
+
+    /// The next message that a consumer with credit has to look at.
+    pub(super) fn next(&mut self) -> Option<Place> {
+        let backlog = &self.backlog;
+        self.classes
+            .iter_mut()
+            .filter(|(_, class)| !class.ready.is_empty())
+            .filter_map(|(_, class)| class.next(backlog))
+            .min()
+    }
+
+    /// True if this consumer has looked at everything that is there.
+    pub(super) fn has_nothing_for(&mut self, key: SubscriptionKey) -> bool {
+        let Some(member) = self.members.get(&key) else {
+            return true;
+        };
+        let parked = self.groups.as_ref().is_some_and(|groups| groups.has_parked(key));
+        !parked && self.classes[member.class].next(&self.backlog).is_none()
+    }
+
+    /// Who gets this message. Call [`Queue::pass`] if nobody does.
+    pub(super) fn choose(&self, place: Place, message: &Message) -> Choice {
+        if let (Some(group), Some(groups)) = (&message.group_id, &self.groups)
+            && message.group_sequence != 1
+            && let Some(owner) = groups.owner(group)
+            && let Some(member) = self.members.get(&owner)
+        {
+            let takes = member.ready && self.classes[member.class].sight.sees(message);
+            return if takes {
+                Choice::Consumer(owner)
+            } else {
+                Choice::Parked(owner)
+            };
+        }
+        if self.classes.len() == 1 {
+            let class = self.classes.iter().next();
+            return match class.and_then(|(_, class)| class.takes(place, message)) {
+                Some(consumer) => Choice::Consumer(consumer),
+                None => Choice::Nobody,
+            };
+        }
+        // The highest priority first and, among equals, whoever was served the longest time ago.
+        let mut tried = None;
+        loop {
+            let next = self
+                .classes
+                .iter()
+                .filter(|(_, class)| !class.has_seen(place))
+                .filter_map(|(_, class)| {
+                    let (number, _) = class.ready.front()?;
+                    Some((std::cmp::Reverse(class.sight.priority), *number, class))
+                })
+                .filter(|(priority, number, _)| tried.is_none_or(|tried| (*priority, *number) > tried))
+                .min_by_key(|(priority, number, _)| (*priority, *number));
+            let Some((priority, number, class)) = next else {
+                return Choice::Nobody;
+            };
+            if let Some(consumer) = class.takes(place, message) {
+                return Choice::Consumer(consumer);
+            }
+            tried = Some((priority, number));
         }
     }
 
-    pub(super) fn remove_consumer(&mut self, key: SubscriptionKey) {
-        self.consumers.retain(|&consumer| consumer != key);
-        self.ready.retain(|&consumer| consumer != key);
+    /// Nobody who is ready takes the message here.
+    pub(super) fn pass(&mut self, place: Place) {
+        for (_, class) in &mut self.classes {
+            if !class.ready.is_empty() {
+                class.pass(place);
+            }
+        }
+    }
+
+    /// The message here waits for its group's owner.
+    pub(super) fn park(&mut self, owner: SubscriptionKey, place: Place) {
+        if let Some(groups) = &mut self.groups {
+            groups.park(owner, place);
+        }
+        self.pass(place);
+    }
+
+    /// Takes the message here, which goes to this consumer.
+    pub(super) fn take(&mut self, place: Place, consumer: SubscriptionKey) -> Option<Entry> {
+        self.rest(consumer);
+        if let Some(member) = self.members.get(&consumer) {
+            self.classes[member.class].pass(place);
+        }
+        self.backlog.remove(place)
+    }
+
+    /// Puts a message where it belongs, for all to look at.
+    pub(super) fn put(&mut self, entry: Entry) {
+        let place = self.backlog.insert(entry);
+        let most = self.backlog.len() * 2 + 1024;
+        for (_, class) in &mut self.classes {
+            class.look_at(place);
+            if class.returned.len() > most {
+                let backlog = &self.backlog;
+                class.returned.retain(|place| backlog.get(*place).is_some());
+            }
+        }
+    }
+
+    /// Where the message with this sequence waits.
+    pub(super) fn find(&self, sequence: u64) -> Option<Place> {
+        self.backlog.find(sequence)
+    }
+
+    /// The mark that is asked for next: enough for many messages, so that the store is seldom waited for,
+    /// but not for a whole backlog, because all that is below it counts as shown.
+    pub(super) fn next_mark(&self, place: Place, last_sequence: u64) -> u64 {
+        const AHEAD: usize = 1000;
+        let mut ahead = self.backlog.iter_from(place);
+        let first = ahead.next().map_or(0, |(_, entry)| entry.sequence);
+        match ahead.nth(AHEAD - 2) {
+            // With priorities what comes later may have come earlier.
+            Some((_, entry)) => entry.sequence.max(first),
+            None => last_sequence + AHEAD as u64,
+        }
+    }
+}
+
+/// A consumer of this priority takes over from an exclusive one in any case, as in ActiveMQ.
+const HIGHEST_PRIORITY: i8 = 127;
+
+impl Class {
+    /// Who takes the message, if it is for this class and not yet looked at.
+    fn takes(&self, place: Place, message: &Message) -> Option<SubscriptionKey> {
+        let (_, first) = self.ready.front()?;
+        (!self.has_seen(place) && self.sight.sees(message)).then_some(*first)
     }
 }
 
@@ -115,36 +471,21 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn entry(sequence: u64) -> Entry {
-        Entry {
+    #[test]
+    fn a_mark_reaches_ahead_but_not_over_a_backlog() {
+        let entry = |sequence| Entry {
             sequence,
             size: 1,
             redelivered: 0,
             stored: false,
             tied: false,
+            priority: 4,
             body: None,
-        }
-    }
-
-    fn sequences(queue: &Queue) -> Vec<u64> {
-        queue.pending.iter().map(|entry| entry.sequence).collect()
-    }
-
-    #[test]
-    fn what_comes_back_stands_where_it_stood() {
+        };
         let mut queue = Queue::new(Destination::queue("q"));
-        queue.pending.extend([entry(10), entry(12), entry(14)]);
-        queue.put_back(vec![entry(5), entry(3)]);
-        queue.put_back(vec![entry(13), entry(4), entry(20)]);
-        assert_eq!(sequences(&queue), [3, 4, 5, 10, 12, 13, 14, 20]);
-    }
-
-    #[test]
-    fn a_mark_reaches_ahead_but_not_over_a_backlog() {
-        let mut queue = Queue::new(Destination::queue("q"));
-        queue.pending.extend((1..=10).map(entry));
-        assert_eq!(queue.next_mark(10), 1010);
-        queue.pending.extend((11..=5000).map(entry));
-        assert_eq!(queue.next_mark(5000), 1000);
+        (1..=10).for_each(|sequence| queue.put(entry(sequence)));
+        assert_eq!(queue.next_mark(Place::START, 10), 1010);
+        (11..=5000).for_each(|sequence| queue.put(entry(sequence)));
+        assert_eq!(queue.next_mark(Place::START, 5000), 1000);
     }
 }

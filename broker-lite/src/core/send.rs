@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use openwire_client::wire::{Message, MessageDispatch, ProducerAck, TransactionId};
+use openwire_client::wire::{Message, MessageDispatch, ProducerAck};
 
 use super::connection::IMPLICIT_SESSION;
 use super::dead_letter::is_dead_letter;
@@ -10,6 +10,7 @@ use super::destinations::Target;
 use super::effect::{ConnectionKey, Effect, Then};
 use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
+use super::route::Routes;
 use super::subscription::SubscriptionKey;
 use super::topic::TopicKey;
 use super::{Core, Outcome, Turn};
@@ -35,34 +36,30 @@ impl Core {
             return Err(Refusal::illegal_state("a message without a message id"));
         }
         check_supported(&message)?;
-        let destination = message
-            .destination
-            .clone()
-            .ok_or_else(|| Refusal::destination("a message without a destination"))?;
-        let target = self.resolve_for_send(&destination)?;
+        let routes = self.route(&message, turn)?;
         let size = accounting_size(&message);
-        if message.transaction_id.is_some() || !self.goes_to_store(target, &message) {
+        let transaction = self.transaction_of(from, message.transaction_id.as_ref())?;
+        if transaction.is_some() || !self.goes_to_store(&routes, &message) {
             self.check_memory(from, size, turn)?;
         }
         let producer_id = message.producer_id.clone();
         let awaited = reply.is_some();
 
-        let outcome = match message.transaction_id.clone() {
-            Some(TransactionId::Local(id)) => {
-                self.transaction_mut(from, &id)?.sends.push(message);
-                self.memory_used += size as usize;
+        let outcome = match transaction {
+            Some(open) => {
+                if let Some(transaction) = self.transactions.get_mut(&open) {
+                    transaction.sends.push(message);
+                    self.memory_used += size as usize;
+                }
                 Outcome::Done
             }
-            Some(TransactionId::Xa(_)) => return Err(Refusal::unsupported("XA transactions are")),
+            None if self.is_duplicate(from, &message) => {
+                self.stats.duplicates += 1;
+                self.confirm_duplicate(&message, reply, turn)
+            }
             None => {
-                let duplicate = self.is_duplicate(from, &message);
-                if duplicate {
-                    self.stats.duplicates += 1;
-                    self.confirm_duplicate(&message, reply, turn)
-                } else {
-                    Arc::make_mut(&mut message).response_required = false;
-                    self.publish(target, message, reply, turn)
-                }
+                Arc::make_mut(&mut message).response_required = false;
+                self.publish(routes, message, reply, turn)
             }
         };
         if window > 0 && !awaited {
@@ -98,81 +95,106 @@ impl Core {
         turn.confirm(Some(Then::Reply { to, response }))
     }
 
-    /// Gives the message its number, puts it where it goes and dispatches.
+    /// Puts a message where it goes and dispatches. The answer waits for what is stored.
     pub(super) fn publish(
         &mut self,
-        target: Target,
+        routes: Routes,
         message: Arc<Message>,
         reply: Option<Then>,
         turn: &mut Turn<'_>,
     ) -> Outcome {
-        let outcome = self.put(target, message, reply, false, turn);
-        if let Target::Queue(queue) = target {
+        let mut queues = Vec::new();
+        let stored = self.put_all(routes, message, false, &mut queues, turn);
+        let outcome = match reply {
+            Some(reply) if stored => {
+                turn.effects.store([], Some(reply));
+                Outcome::Answered
+            }
+            _ => Outcome::Done,
+        };
+        for queue in queues {
             self.dispatch(queue, turn);
         }
         outcome
     }
 
-    /// Gives the message its number and puts it where it goes. One that is `tied` is on its queue only if what
-    /// this turn stores is.
-    pub(super) fn put(
+    /// Puts a message where it goes; true if some of it is stored. Queues that have more now are added to `queues`. What
+    /// is `tied` is on its queue only if what this turn stores is.
+    pub(super) fn put_all(
+        &mut self,
+        routes: Routes,
+        message: Arc<Message>,
+        tied: bool,
+        queues: &mut Vec<QueueKey>,
+        turn: &mut Turn<'_>,
+    ) -> bool {
+        match routes {
+            Routes::One(target) => self.put(target, message, tied, queues, turn),
+            Routes::Several(copies) => {
+                let mut stored = false;
+                for (target, copy) in copies {
+                    stored |= self.put(target, copy, tied, queues, turn);
+                }
+                stored
+            }
+        }
+    }
+
+    /// Gives the message its number and puts it where it goes.
+    fn put(
         &mut self,
         target: Target,
         mut message: Arc<Message>,
-        reply: Option<Then>,
         tied: bool,
+        queues: &mut Vec<QueueKey>,
         turn: &mut Turn<'_>,
-    ) -> Outcome {
+    ) -> bool {
         self.sequence += 1;
-        let sequence = self.sequence;
         let fields = Arc::make_mut(&mut message);
         fields.broker_in_time = turn.now;
         if let Some(id) = &mut fields.message_id {
-            id.broker_sequence_id = sequence as i64;
+            id.broker_sequence_id = self.sequence as i64;
             if fields.persistent {
                 self.audit.taken(id);
             }
         }
         self.stats.enqueued += 1;
         match target {
-            Target::Topic(topic) => {
-                self.publish_to_topic(topic, message, turn);
-                Outcome::Done
-            }
-            Target::Queue(queue) => self.put_on_queue(queue, message, reply, tied, turn),
-        }
-    }
-
-    fn goes_to_store(&self, target: Target, message: &Message) -> bool {
-        match target {
+            Target::Topic(topic) => self.publish_to_topic(topic, message, tied, queues, turn),
             Target::Queue(queue) => {
-                self.config.stored && message.persistent && !self.queues[queue.0].destination.is_temporary()
+                note(queues, queue);
+                self.put_on_queue(queue, message, tied, turn)
             }
-            Target::Topic(_) => false,
         }
     }
 
+    fn goes_to_store(&self, routes: &Routes, message: &Message) -> bool {
+        let stores = |target: &Target| match target {
+            Target::Queue(queue) => self.keeps(*queue, message),
+            Target::Topic(_) => false,
+        };
+        match routes {
+            Routes::One(target) => stores(target),
+            Routes::Several(copies) => copies.iter().all(|(target, _)| stores(target)),
+        }
+    }
+
+    /// True if a message that lies on this queue lies in the store as well.
+    pub(super) fn keeps(&self, queue: QueueKey, message: &Message) -> bool {
+        self.config.stored && message.persistent && !self.queues[queue.0].destination.is_temporary()
+    }
+
+    /// Puts a message on a queue; true if it is stored.
     fn put_on_queue(
         &mut self,
         queue: QueueKey,
         message: Arc<Message>,
-        reply: Option<Then>,
         tied: bool,
         turn: &mut Turn<'_>,
-    ) -> Outcome {
-        let stored =
-            self.config.stored && message.persistent && !self.queues[queue.0].destination.is_temporary();
-        let size = accounting_size(&message);
+    ) -> bool {
+        let stored = self.keeps(queue, &message);
         let sequence = self.sequence;
-        let mut entry = Entry {
-            sequence,
-            size,
-            redelivered: message.redelivery_counter.max(0) as u32,
-            stored,
-            tied: tied && !stored,
-            body: None,
-        };
-        let outcome = if stored {
+        if stored {
             let destination = self.stored_key(queue, turn);
             let key = MessageKey {
                 destination,
@@ -185,42 +207,51 @@ impl Core {
                 }],
                 None,
             );
-            let awaited = reply.is_some();
-            turn.effects.store([], reply);
             let id = message.message_id.as_ref().filter(|_| !is_dead_letter(&message));
             self.batch(turn).put(queue, sequence, id);
-            entry.body = Some(message);
-            if awaited { Outcome::Answered } else { Outcome::Done }
-        } else {
-            if tied {
-                self.batch(turn).put(queue, sequence, None);
-            }
-            entry.body = Some(message);
-            Outcome::Done
+        } else if tied {
+            self.batch(turn).put(queue, sequence, None);
+        }
+        let entry = Entry {
+            sequence,
+            size: accounting_size(&message),
+            redelivered: message.redelivery_counter.max(0) as u32,
+            stored,
+            tied: tied && !stored,
+            priority: message.priority.clamp(0, 9) as u8,
+            body: Some(message),
         };
         self.count(&entry);
-        self.queues[queue.0].pending.push_back(entry);
-        outcome
+        self.queues[queue.0].put(entry);
+        stored
     }
 
-    fn publish_to_topic(&mut self, topic: TopicKey, mut message: Arc<Message>, turn: &mut Turn<'_>) {
+    fn publish_to_topic(
+        &mut self,
+        topic: TopicKey,
+        mut message: Arc<Message>,
+        tied: bool,
+        queues: &mut Vec<QueueKey>,
+        turn: &mut Turn<'_>,
+    ) -> bool {
         if is_expired(&message, turn.now) {
             self.stats.expired += 1;
-            return;
+            return false;
+        }
+        let mut stored = false;
+        for queue in self.topics[topic.0].durables.clone() {
+            let wanted = self.queues[queue.0].durable.as_ref();
+            if wanted.is_some_and(|durable| durable.sight.sees(&message)) {
+                note(queues, queue);
+                stored |= self.put_on_queue(queue, message.clone(), tied, turn);
+            }
         }
         Arc::make_mut(&mut message).broker_out_time = turn.now;
         let subscribers = std::mem::take(&mut self.topics[topic.0].subscribers);
         let target = message.target_consumer_id.as_ref();
         for &key in &subscribers {
             let subscription = &mut self.subscriptions[key.0];
-            if target.is_some_and(|target| *target != subscription.id) {
-                continue;
-            }
-            let local = || {
-                let sender = message.message_id.as_ref().and_then(|id| id.producer_id.as_ref());
-                sender.and_then(|id| id.connection_id.as_deref()) == subscription.id.connection_id.as_deref()
-            };
-            if subscription.no_local && local() || !subscription.selects(&message) {
+            if target.is_some_and(|target| *target != subscription.id) || !subscription.sight.sees(&message) {
                 continue;
             }
             self.memory_used += accounting_size(&message) as usize;
@@ -228,6 +259,7 @@ impl Core {
             self.feed(key, turn);
         }
         self.topics[topic.0].subscribers = subscribers;
+        stored
     }
 
     /// Dispatches what waits for a topic consumer, as far as its credit goes.
@@ -310,15 +342,19 @@ pub(super) fn is_expired(message: &Message, now: i64) -> bool {
 /// What this broker cannot do for a message is refused rather than ignored.
 fn check_supported(message: &Message) -> Result<(), Refusal> {
     const SCHEDULED: &[u8] = b"AMQ_SCHEDULED_";
-    if message.group_id.is_some() {
-        return Err(Refusal::unsupported("message groups are"));
-    }
     if let Some(properties) = &message.marshalled_properties
         && contains(properties, SCHEDULED)
     {
         return Err(Refusal::unsupported("scheduled messages are"));
     }
     Ok(())
+}
+
+/// The queue has more now.
+fn note(queues: &mut Vec<QueueKey>, queue: QueueKey) {
+    if !queues.contains(&queue) {
+        queues.push(queue);
+    }
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use openwire_client::wire::{ConsumerId, Message, MessageId};
+use openwire_client::wire::{ConsumerId, ConsumerInfo, Message, MessageId};
 
+use super::browse::Browse;
 use super::effect::ConnectionKey;
 use super::queue::{Entry, QueueKey};
 use super::topic::TopicKey;
+use super::transaction::TransactionKey;
 use crate::selector::Selector;
 
 /// Names a subscription inside the core.
@@ -19,8 +21,10 @@ pub(super) struct SubscriptionKey(pub(super) usize);
 pub(super) struct InFlight {
     /// The message; its body is always there.
     pub(super) entry: Entry,
-    /// The local transaction in which it was acknowledged.
-    pub(super) transaction: Option<i64>,
+    /// Where it came from.
+    pub(super) queue: QueueKey,
+    /// The transaction in which it was acknowledged.
+    pub(super) transaction: Option<TransactionKey>,
     /// Grows with every dispatch, so that what comes back finds its place.
     pub(super) number: u64,
 }
@@ -49,22 +53,66 @@ pub(super) enum Pull {
 /// Where a subscription's messages come from.
 #[derive(Debug)]
 pub(super) enum Source {
-    Queue(QueueKey),
+    /// Queues, or the one backlog of a durable subscription.
+    Queues(Vec<QueueKey>),
     Topics(Vec<TopicKey>),
+}
+
+/// What a consumer wants to see. Those for which it is the same see the same messages of a queue.
+#[derive(Debug, Clone)]
+pub(super) struct Sight {
+    /// Its priority among consumers; it is served before those of lower ones.
+    pub(super) priority: i8,
+    /// None is all.
+    pub(super) selector: Option<Arc<Selector>>,
+    /// Messages of this connection are not for it (`noLocal`).
+    pub(super) not_from: Option<Arc<str>>,
+}
+
+impl PartialEq for Sight {
+    fn eq(&self, other: &Self) -> bool {
+        let text = |sight: &Self| sight.selector.clone();
+        self.priority == other.priority
+            && self.not_from == other.not_from
+            && match (text(self), text(other)) {
+                (None, None) => true,
+                (Some(own), Some(other)) => Arc::ptr_eq(&own, &other) || own.as_str() == other.as_str(),
+                _ => false,
+            }
+    }
+}
+
+impl Sight {
+    /// True if the message is for it. A selector that does not fit the message does not select it.
+    pub(super) fn sees(&self, message: &Message) -> bool {
+        if let Some(own) = &self.not_from {
+            let sender = message.message_id.as_ref().and_then(|id| id.producer_id.as_ref());
+            if sender.and_then(|id| id.connection_id.as_deref()) == Some(own) {
+                return false;
+            }
+        }
+        let Some(selector) = &self.selector else {
+            return true;
+        };
+        selector.matches(message).unwrap_or_else(|error| {
+            tracing::debug!(%selector, %error, "the selector cannot be applied to a message");
+            false
+        })
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) id: ConsumerId,
     pub(super) connection: ConnectionKey,
+    /// As the client described it.
+    pub(super) info: Box<ConsumerInfo>,
     pub(super) source: Source,
     pub(super) prefetch: u32,
     /// Messages in flight that do not count against the prefetch: the client said it has them, or
     /// acknowledged them in a transaction that is open.
     pub(super) extension: usize,
-    pub(super) no_local: bool,
-    /// What it wants of a topic; none is all. A queue's consumer has none.
-    pub(super) selector: Option<Box<Selector>>,
+    pub(super) sight: Sight,
     /// What a queue consumer has, in order of dispatch.
     pub(super) in_flight: VecDeque<InFlight>,
     /// How many messages a topic consumer has: nobody will ask for them again.
@@ -72,25 +120,38 @@ pub(super) struct Subscription {
     /// What waits for a topic consumer's credit.
     pub(super) waiting: VecDeque<Arc<Message>>,
     pub(super) pull: Option<Pull>,
-    /// It stands in its queue's list of consumers with credit.
-    pub(super) ready: bool,
+    /// Queues that do not serve it because it had no credit.
+    pub(super) starved: VecDeque<QueueKey>,
+    /// How far it has come, if it only looks.
+    pub(super) browse: Option<Box<Browse>>,
 }
 
 impl Subscription {
-    pub(super) fn new(id: ConsumerId, connection: ConnectionKey, source: Source, prefetch: u32) -> Self {
+    pub(super) fn new(
+        id: ConsumerId,
+        connection: ConnectionKey,
+        info: Box<ConsumerInfo>,
+        source: Source,
+        sight: Sight,
+    ) -> Self {
+        let starved = match &source {
+            Source::Queues(queues) if !info.browser => queues.iter().copied().collect(),
+            _ => VecDeque::new(),
+        };
         Self {
             id,
             connection,
+            prefetch: u32::try_from(info.prefetch_size).unwrap_or(0),
+            info,
             source,
-            prefetch,
             extension: 0,
-            no_local: false,
-            selector: None,
+            sight,
             in_flight: VecDeque::new(),
             topic_in_flight: 0,
             waiting: VecDeque::new(),
             pull: None,
-            ready: false,
+            starved,
+            browse: None,
         }
     }
 
@@ -100,21 +161,18 @@ impl Subscription {
             return self.pull.is_some();
         }
         let in_flight = match self.source {
-            Source::Queue(_) => self.in_flight.len(),
+            Source::Queues(_) => self.in_flight.len(),
             Source::Topics(_) => self.topic_in_flight,
         };
         in_flight.saturating_sub(self.extension) < self.prefetch as usize
     }
 
-    /// True if the selector, if there is one, selects the message. One that does not fit the message does not.
-    pub(super) fn selects(&self, message: &Message) -> bool {
-        let Some(selector) = &self.selector else {
-            return true;
-        };
-        selector.matches(message).unwrap_or_else(|error| {
-            tracing::debug!(consumer = %self.id, %selector, %error, "the selector cannot be applied to a message");
-            false
-        })
+    /// The queues it consumes from.
+    pub(super) fn queues(&self) -> &[QueueKey] {
+        match &self.source {
+            Source::Queues(queues) => queues,
+            Source::Topics(_) => &[],
+        }
     }
 
     /// The positions of the messages from `first` (none: the oldest) to `last`, both included.

@@ -2,6 +2,7 @@
 
 use openwire_client::wire::Destination;
 
+use super::queue::QueueKey;
 use super::subscription::SubscriptionKey;
 
 /// Names a topic inside the core.
@@ -12,6 +13,8 @@ pub(super) struct TopicKey(pub(super) usize);
 pub(super) struct Topic {
     pub(super) destination: Destination,
     pub(super) subscribers: Vec<SubscriptionKey>,
+    /// What waits for durable subscriptions, whether or not anybody consumes from them.
+    pub(super) durables: Vec<QueueKey>,
 }
 
 impl Topic {
@@ -19,6 +22,7 @@ impl Topic {
         Self {
             destination,
             subscribers: Vec::new(),
+            durables: Vec::new(),
         }
     }
 }

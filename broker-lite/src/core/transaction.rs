@@ -1,14 +1,14 @@
 //! Local transactions: what was sent waits, what was acknowledged is only marked, until the outcome.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use openwire_client::wire::{ConsumerId, LocalTransactionId, Message, TransactionId, TransactionInfo};
 use rustc_hash::FxHashMap;
 
-use super::destinations::Target;
 use super::durable::{Back, Consumed};
 use super::effect::{ConnectionKey, Then};
-use super::queue::{Entry, QueueKey};
+use super::queue::{Entry as Waiting, QueueKey};
 use super::refusal::Refusal;
 use super::subscription::{InFlight, SubscriptionKey};
 use super::{Core, Outcome, Turn};
@@ -17,7 +17,11 @@ use crate::store::accounting_size;
 /// Open transactions of one connection; a session has one at a time.
 const MAX_OPEN: usize = 100_000;
 
-/// An open local transaction.
+/// Names an open transaction inside the core. Never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct TransactionKey(pub(super) u64);
+
+/// An open transaction.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     pub(super) sends: Vec<Arc<Message>>,
@@ -26,7 +30,7 @@ pub(super) struct Transaction {
     /// Topic messages that were acknowledged in it. The id tells whether the key still means the same.
     pub(super) topic_acks: Vec<(SubscriptionKey, ConsumerId, usize)>,
     /// Messages that were acknowledged in it by consumers that ended before it did.
-    pub(super) orphans: Vec<(QueueKey, Entry)>,
+    pub(super) orphans: Vec<(QueueKey, Waiting)>,
     /// Why it cannot be committed.
     pub(super) failed: Option<String>,
 }
@@ -51,36 +55,59 @@ impl Core {
                         "a connection can have {MAX_OPEN} open transactions"
                     )));
                 }
-                transactions.entry(id.value).or_default();
+                if let Entry::Vacant(vacant) = transactions.entry(id.value) {
+                    self.last_transaction += 1;
+                    let key = *vacant.insert(TransactionKey(self.last_transaction));
+                    self.transactions.insert(key, Transaction::default());
+                }
                 Ok(Outcome::Done)
             }
             TransactionInfo::COMMIT_ONE_PHASE => self.commit(from, id, reply, turn),
             TransactionInfo::ROLLBACK => {
-                self.transaction_mut(from, id)?;
-                self.roll_back(from, id.value, turn);
+                let key = self.local_transaction(from, id)?;
+                self.end_local(from, id.value);
+                self.roll_back(key, turn);
                 Ok(Outcome::Done)
             }
             _ => Err(Refusal::jms("a local transaction has one phase only")),
         }
     }
 
-    pub(super) fn transaction_mut(
-        &mut self,
+    /// The transaction a command belongs to, if it belongs to one.
+    pub(super) fn transaction_of(
+        &self,
+        from: ConnectionKey,
+        id: Option<&TransactionId>,
+    ) -> Result<Option<TransactionKey>, Refusal> {
+        match id {
+            None => Ok(None),
+            Some(TransactionId::Local(id)) => self.local_transaction(from, id).map(Some),
+            Some(TransactionId::Xa(_)) => Err(Refusal::unsupported("XA transactions are")),
+        }
+    }
+
+    fn local_transaction(
+        &self,
         from: ConnectionKey,
         id: &LocalTransactionId,
-    ) -> Result<&mut Transaction, Refusal> {
-        let connection = &mut self.connections[from.0 as usize];
+    ) -> Result<TransactionKey, Refusal> {
+        let connection = &self.connections[from.0 as usize];
         let own = connection.owns(id);
         connection
             .transactions
-            .get_mut(&id.value)
+            .get(&id.value)
             .filter(|_| own)
+            .copied()
             .ok_or_else(|| {
                 Refusal::jms(format!(
                     "Transaction '{}' has not been started.",
                     TransactionId::Local(id.clone())
                 ))
             })
+    }
+
+    fn end_local(&mut self, from: ConnectionKey, value: i64) {
+        self.connections[from.0 as usize].transactions.remove(&value);
     }
 
     fn commit(
@@ -90,33 +117,32 @@ impl Core {
         reply: Option<Then>,
         turn: &mut Turn<'_>,
     ) -> Result<Outcome, Refusal> {
-        let failed = match self.transaction_mut(from, id) {
-            Ok(open) => open.failed.clone(),
+        let key = match self.local_transaction(from, id) {
+            Ok(key) => key,
             Err(refusal) => return self.commit_again(from, id, refusal, reply, turn),
         };
-        if let Some(why) = failed {
-            self.roll_back(from, id.value, turn);
+        self.end_local(from, id.value);
+        if let Some(why) = self.transactions.get(&key).and_then(|open| open.failed.clone()) {
+            self.roll_back(key, turn);
             return Err(Refusal::rolled_back(format!(
                 "the transaction was rolled back: {why}"
             )));
         }
-        let Some(transaction) = self.connections[from.0 as usize].transactions.remove(&id.value) else {
+        let Some(transaction) = self.transactions.remove(&key) else {
             return Ok(Outcome::Done);
         };
         // Everything below goes into this turn's one batch, so it is durable as a whole or not at all.
         let mut served = Vec::new();
         let mut consumed = Vec::new();
-        for key in transaction.consumers {
+        for consumer in transaction.consumers {
             // Whoever is told that the transaction was rolled back delivers again what it received in it.
             let back = match reply {
-                Some(_) => Back::InFlight(key),
+                Some(_) => Back::InFlight(consumer),
                 None => Back::Seen,
             };
-            if let Some((queue, taken)) = self.commit_acknowledged(key, id.value, turn) {
-                let taken = taken.into_iter();
-                consumed.extend(taken.map(|message| Consumed::in_flight(queue, message, back)));
-                served.push(key);
-            }
+            let taken = self.commit_acknowledged(consumer, key, turn).into_iter();
+            consumed.extend(taken.map(|message| Consumed::in_flight(message, back)));
+            served.push(consumer);
         }
         for (queue, entry) in transaction.orphans {
             self.consumed(queue, &entry, turn);
@@ -144,18 +170,9 @@ impl Core {
                 }
                 continue;
             }
-            let target = match &message.destination {
-                Some(destination) => self.resolve_for_send(&destination.clone()),
-                None => continue,
-            };
-            match target {
-                Ok(target) => {
-                    self.put(target, message, None, tied, turn);
-                    if let Target::Queue(queue) = target
-                        && !queues.contains(&queue)
-                    {
-                        queues.push(queue);
-                    }
+            match self.route(&message, turn) {
+                Ok(routes) => {
+                    self.put_all(routes, message, tied, &mut queues, turn);
                 }
                 // A temporary destination that went away since: nobody is left to receive it.
                 Err(_) => self.stats.discarded += 1,
@@ -168,7 +185,9 @@ impl Core {
             self.dispatch(queue, turn);
         }
         for key in served {
-            self.serve(key, turn);
+            if self.subscriptions.contains(key.0) {
+                self.serve(key, turn);
+            }
         }
         self.resume_producers(turn);
         Ok(outcome)
@@ -176,65 +195,50 @@ impl Core {
 
     /// True if some of these go to the store.
     fn stores_any(&self, sends: &[Arc<Message>]) -> bool {
-        self.config.stored
-            && sends.iter().any(|message| {
-                message.persistent
-                    && message
-                        .destination
-                        .as_ref()
-                        .is_some_and(|destination| destination.is_queue() && !destination.is_temporary())
-            })
+        self.config.stored && sends.iter().any(|message| message.persistent)
     }
 
     /// Takes what was acknowledged in the transaction.
     fn commit_acknowledged(
         &mut self,
         key: SubscriptionKey,
-        transaction: i64,
+        transaction: TransactionKey,
         turn: &mut Turn<'_>,
-    ) -> Option<(QueueKey, Vec<InFlight>)> {
-        let subscription = self.subscriptions.get_mut(key.0)?;
-        let super::subscription::Source::Queue(queue) = subscription.source else {
-            return None;
+    ) -> Vec<InFlight> {
+        let Some(subscription) = self.subscriptions.get_mut(key.0) else {
+            return Vec::new();
         };
-        let mut consumed = Vec::new();
-        let kept = std::mem::take(&mut subscription.in_flight)
+        let (consumed, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut subscription.in_flight)
             .into_iter()
-            .filter_map(|message| {
-                if message.transaction == Some(transaction) {
-                    consumed.push(message);
-                    None
-                } else {
-                    Some(message)
-                }
-            });
-        subscription.in_flight = kept.collect();
+            .partition(|message| message.transaction == Some(transaction));
+        subscription.in_flight = kept.into();
         subscription.extension = subscription.extension.saturating_sub(consumed.len());
         for message in &consumed {
-            self.consumed(queue, &message.entry, turn);
+            self.landed(message.queue);
+            self.consumed(message.queue, &message.entry, turn);
         }
-        Some((queue, consumed))
+        consumed
     }
 
     /// Forgets what was sent; what was acknowledged stays with its consumers, which deliver it again
     /// themselves.
-    pub(super) fn roll_back(&mut self, from: ConnectionKey, value: i64, turn: &mut Turn<'_>) {
-        let Some(transaction) = self.connections[from.0 as usize].transactions.remove(&value) else {
+    pub(super) fn roll_back(&mut self, key: TransactionKey, turn: &mut Turn<'_>) {
+        let Some(transaction) = self.transactions.remove(&key) else {
             return;
         };
         for message in &transaction.sends {
             self.memory_used -= accounting_size(message) as usize;
         }
-        for key in transaction.consumers {
-            if let Some(subscription) = self.subscriptions.get_mut(key.0) {
+        for consumer in transaction.consumers {
+            if let Some(subscription) = self.subscriptions.get_mut(consumer.0) {
                 for message in &mut subscription.in_flight {
-                    if message.transaction == Some(value) {
+                    if message.transaction == Some(key) {
                         message.transaction = None;
                     }
                 }
             }
         }
-        let mut back: FxHashMap<QueueKey, Vec<Entry>> = FxHashMap::default();
+        let mut back: FxHashMap<QueueKey, Vec<Waiting>> = FxHashMap::default();
         for (queue, mut entry) in transaction.orphans {
             entry.redelivered += 1;
             back.entry(queue).or_default().push(entry);

@@ -537,7 +537,7 @@ fn what_the_broker_cannot_do_is_refused() {
     };
     let refused = [
         ConsumerInfo {
-            selector: Some("a = 1".into()),
+            selector: Some("a = ".into()),
             ..base.clone()
         },
         ConsumerInfo {
@@ -545,35 +545,7 @@ fn what_the_broker_cannot_do_is_refused() {
             ..base.clone()
         },
         ConsumerInfo {
-            browser: true,
-            ..base.clone()
-        },
-        ConsumerInfo {
-            exclusive: true,
-            ..base.clone()
-        },
-        ConsumerInfo {
             retroactive: true,
-            ..base.clone()
-        },
-        ConsumerInfo {
-            destination: Some(Destination::queue("A.>")),
-            ..base.clone()
-        },
-        ConsumerInfo {
-            destination: Some(Destination::queue("A,B")),
-            ..base.clone()
-        },
-        ConsumerInfo {
-            destination: Some(Destination::topic("VirtualTopic.prices")),
-            ..base.clone()
-        },
-        ConsumerInfo {
-            destination: Some(Destination::queue("Consumer.A.VirtualTopic.prices")),
-            ..base.clone()
-        },
-        ConsumerInfo {
-            destination: Some(Destination::topic("ActiveMQ.Advisory.Connection")),
             ..base.clone()
         },
     ];
@@ -581,10 +553,6 @@ fn what_the_broker_cannot_do_is_refused() {
         assert!(rig.ask(client, Box::new(info.clone())).is_err(), "{info:?}");
     }
     let message = Rig::message(client, 1, false);
-    let grouped = Message {
-        group_id: Some("g".into()),
-        ..message.clone()
-    };
     let mut properties = bytes::BytesMut::new();
     encode_map(
         &[("AMQ_SCHEDULED_DELAY", 5i64)].into_iter().collect(),
@@ -595,9 +563,7 @@ fn what_the_broker_cannot_do_is_refused() {
         marshalled_properties: Some(properties.freeze()),
         ..message
     };
-    for message in [grouped, scheduled] {
-        assert!(rig.ask(client, Arc::new(message)).is_err());
-    }
+    assert!(rig.ask(client, Arc::new(scheduled)).is_err());
     let xid = TransactionId::Xa(XaTransactionId::default());
     let begin = TransactionInfo {
         transaction_id: Some(xid),

@@ -1,6 +1,7 @@
 //! Tests of the core through its only door: commands in, effects out.
 
 mod behaviour;
+mod consumers;
 mod outcomes;
 mod random;
 mod refused;

@@ -1,0 +1,186 @@
+//! Durable subscriptions: what a topic's messages wait in for a client that may be away.
+//!
+//! What waits for one is a queue of its own, which is filled by topics and has one consumer at a time. So its messages
+//! are stored, flagged, acknowledged in transactions and dead-lettered as those of any queue.
+
+use std::sync::Arc;
+
+use openwire_client::wire::{ConsumerInfo, Destination, RemoveSubscriptionInfo};
+
+use super::destinations::{Target, Wildcard, parts};
+use super::effect::{ConnectionKey, Then};
+use super::queue::{Queue, QueueKey};
+use super::refusal::Refusal;
+use super::subscription::Sight;
+use super::{Core, Outcome, Turn};
+
+/// The client id and the name of a subscription.
+pub(super) type DurableName = (Arc<str>, Arc<str>);
+
+/// The longest name of a subscription, and the longest client id that can have one, in bytes: they stand in the store.
+const MAX_NAME: usize = 4096;
+
+/// What the broker knows of a durable subscription.
+#[derive(Debug)]
+pub(super) struct DurableSubscription {
+    pub(super) client_id: Arc<str>,
+    pub(super) name: Arc<str>,
+    /// The topic; it can be a wildcard or list several.
+    pub(super) destination: Destination,
+    pub(super) no_local: bool,
+    /// What it wants of what arrives. While nobody consumes, `noLocal` is that of the last consumer.
+    pub(super) sight: Sight,
+    /// Somebody consumes from it.
+    pub(super) active: bool,
+}
+
+impl DurableSubscription {
+    fn is_as_wanted(&self, info: &ConsumerInfo, sight: &Sight) -> bool {
+        let selector = |sight: &Sight| {
+            sight
+                .selector
+                .as_ref()
+                .map(|selector| selector.as_str().to_owned())
+        };
+        info.destination.as_ref() == Some(&self.destination)
+            && info.no_local == self.no_local
+            && selector(&self.sight) == selector(sight)
+    }
+}
+
+impl Core {
+    /// The subscription a consumer asks for: the one that is there, or a new one if there is none or it was another.
+    pub(super) fn activate(
+        &mut self,
+        from: ConnectionKey,
+        info: &ConsumerInfo,
+        sight: &Sight,
+        turn: &mut Turn<'_>,
+    ) -> Result<QueueKey, Refusal> {
+        let id = self.durable_name(from, info.subscription_name.clone())?;
+        let destination = info.destination.clone().unwrap_or_else(|| Destination::topic(""));
+        if !destination.is_topic() || parts(&destination)?.iter().any(Destination::is_temporary) {
+            return Err(Refusal::destination(format!(
+                "{destination} cannot have durable subscriptions"
+            )));
+        }
+        if destination.is_advisory() {
+            return Err(Refusal::destination(
+                "Cannot create a durable subscription for an advisory Topic",
+            ));
+        }
+        if let Some(&key) = self.durables.get(&id)
+            && let Some(durable) = &mut self.queues[key.0].durable
+        {
+            if durable.active {
+                return Err(in_use(&id));
+            }
+            if durable.is_as_wanted(info, sight) {
+                durable.active = true;
+                durable.sight = sight.clone();
+                return Ok(key);
+            }
+            // As in ActiveMQ, what waited for the other one is gone.
+            self.remove_durable(&id, turn);
+        }
+        let durable = DurableSubscription {
+            client_id: id.0.clone(),
+            name: id.1.clone(),
+            destination: destination.clone(),
+            no_local: info.no_local,
+            sight: sight.clone(),
+            active: true,
+        };
+        let mut queue = Queue::new(destination.clone());
+        queue.durable = Some(Box::new(durable));
+        let key = QueueKey(self.queues.insert(queue));
+        self.durables.insert(id.clone(), key);
+        if let Err(refusal) = self.attach(key, &destination, turn) {
+            self.remove_durable(&id, turn);
+            return Err(refusal);
+        }
+        if self.config.stored {
+            self.stored_key(key, turn);
+        }
+        Ok(key)
+    }
+
+    /// Has the topics fill what waits for a subscription.
+    pub(super) fn attach(
+        &mut self,
+        key: QueueKey,
+        destination: &Destination,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        self.watch(destination, Wildcard::Durable(key));
+        for part in parts(destination)? {
+            for target in self.targets_of(&part, turn)? {
+                if let Target::Topic(topic) = target
+                    && !self.topics[topic.0].destination.is_advisory()
+                    && !self.topics[topic.0].durables.contains(&key)
+                {
+                    self.topics[topic.0].durables.push(key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A client ends a subscription for good (JMS `unsubscribe`).
+    pub(super) fn remove_subscription(
+        &mut self,
+        from: ConnectionKey,
+        info: &RemoveSubscriptionInfo,
+        reply: Option<Then>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let mut id = self.durable_name(from, info.subscription_name.clone())?;
+        if let Some(client_id) = &info.client_id {
+            id.0 = client_id.clone();
+        }
+        let key = *self.durables.get(&id).ok_or_else(|| {
+            Refusal::destination(format!(
+                "No durable subscription exists for clientID: {} and subscriptionName: {}",
+                id.0, id.1
+            ))
+        })?;
+        if self.queues[key.0]
+            .durable
+            .as_ref()
+            .is_some_and(|durable| durable.active)
+        {
+            return Err(in_use(&id));
+        }
+        self.remove_durable(&id, turn);
+        Ok(turn.confirm(reply))
+    }
+
+    pub(super) fn remove_durable(&mut self, id: &DurableName, turn: &mut Turn<'_>) {
+        let Some(key) = self.durables.remove(id) else {
+            return;
+        };
+        self.unwatch(Wildcard::Durable(key));
+        for (_, topic) in &mut self.topics {
+            topic.durables.retain(|&queue| queue != key);
+        }
+        self.remove_queue(key, turn);
+    }
+
+    fn durable_name(&self, from: ConnectionKey, name: Option<Arc<str>>) -> Result<DurableName, Refusal> {
+        let info = self.connections[from.0 as usize].info.as_ref();
+        let client_id = info.and_then(|info| info.client_id.clone()).unwrap_or_default();
+        let name = name.unwrap_or_default();
+        if name.is_empty() || name.len() > MAX_NAME || client_id.len() > MAX_NAME {
+            return Err(Refusal::jms(format!(
+                "the name of a durable subscription, and the client id, have 1 to {MAX_NAME} bytes"
+            )));
+        }
+        Ok((client_id, name))
+    }
+}
+
+fn in_use((client, name): &DurableName) -> Refusal {
+    Refusal::jms(format!(
+        "Durable consumer is in use for client: {client} and subscriptionName: {name}"
+    ))
+}

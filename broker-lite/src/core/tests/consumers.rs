@@ -1,0 +1,426 @@
+//! Who gets which message: selectors, priorities, exclusive consumers, groups, wildcards, browsers, durable
+//! subscriptions.
+
+use std::sync::Arc;
+
+use openwire_client::wire::*;
+
+use super::rig::{Client, QUEUE, Rig};
+
+fn properties(pairs: &[(&str, i64)]) -> Option<bytes::Bytes> {
+    let mut out = bytes::BytesMut::new();
+    encode_map(&pairs.iter().copied().collect(), &mut out).unwrap();
+    Some(out.freeze())
+}
+
+impl Rig {
+    fn send_with(&mut self, client: Client, number: i64, change: impl FnOnce(&mut Message)) {
+        let mut message = Self::message(client, number, true);
+        change(&mut message);
+        self.ask(client, Arc::new(message)).unwrap();
+    }
+
+    fn send_colour(&mut self, client: Client, number: i64, colour: i64) {
+        self.send_with(client, number, |message| {
+            message.marshalled_properties = properties(&[("colour", colour)]);
+        });
+    }
+
+    fn subscribe(
+        &mut self,
+        client: Client,
+        consumer: i64,
+        change: impl FnOnce(&mut ConsumerInfo),
+    ) -> Result<(), String> {
+        let mut info = ConsumerInfo {
+            consumer_id: Some(client.consumer(consumer)),
+            destination: Some(Destination::queue(QUEUE)),
+            prefetch_size: 100,
+            ..ConsumerInfo::default()
+        };
+        change(&mut info);
+        self.ask(client, Box::new(info))
+    }
+
+    fn by_consumer(&mut self, client: Client) -> Vec<(i64, i64)> {
+        let dispatched = self.dispatched(client);
+        dispatched
+            .into_iter()
+            .map(|(consumer, number, _)| (consumer, number))
+            .collect()
+    }
+}
+
+#[test]
+fn a_selector_takes_what_it_selects_and_leaves_the_rest_in_order() {
+    for resident in [usize::MAX, 0] {
+        let mut rig = Rig::with_config(true, resident, usize::MAX);
+        let client = rig.connect();
+        (1..=600).for_each(|number| rig.send_colour(client, number, number % 3));
+        rig.subscribe(client, 1, |info| info.selector = Some("colour = 1".into()))
+            .unwrap();
+        let mut got = Vec::new();
+        loop {
+            let numbers = rig.numbers(client);
+            let (Some(&first), Some(&last)) = (numbers.first(), numbers.last()) else {
+                break;
+            };
+            got.extend(numbers.iter().copied());
+            let ack = MessageAck {
+                message_count: numbers.len() as i32,
+                ..rig.ack(client, 1, MessageAck::STANDARD, client, first, last)
+            };
+            rig.ask(client, Box::new(ack)).unwrap();
+        }
+        assert_eq!(
+            got,
+            (1..=600).filter(|number| number % 3 == 1).collect::<Vec<_>>()
+        );
+        assert_eq!(rig.depth(), 400);
+        rig.subscribe(client, 2, |info| info.selector = Some("colour = 2".into()))
+            .unwrap();
+        assert_eq!(rig.numbers(client)[..3], [2, 5, 8]);
+        // What comes back is found again, by whoever wants it.
+        rig.stop_consuming(client, 2, RemoveInfo::NOTHING_DELIVERED);
+        rig.subscribe(client, 3, |info| info.prefetch_size = 4).unwrap();
+        assert_eq!(rig.numbers(client), [2, 3, 5, 6]);
+        if resident == 0 {
+            assert!(
+                rig.resident() < 600 * 1024,
+                "bodies that nobody takes leave memory"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_message_that_comes_back_is_looked_at_by_consumers_that_were_past_it() {
+    let mut rig = Rig::new(false);
+    let client = rig.connect();
+    rig.subscribe(client, 1, |info| info.selector = Some("colour = 1".into()))
+        .unwrap();
+    rig.subscribe(client, 2, |info| {
+        info.selector = Some("colour > 0".into());
+        info.priority = 5;
+    })
+    .unwrap();
+    (1..=4).for_each(|number| rig.send_colour(client, number, number % 2));
+    assert_eq!(rig.by_consumer(client), [(2, 1), (2, 3)]);
+    rig.stop_consuming(client, 2, RemoveInfo::NOTHING_DELIVERED);
+    assert_eq!(rig.by_consumer(client), [(1, 1), (1, 3)]);
+    assert_eq!(rig.depth(), 2);
+}
+
+#[test]
+fn consumers_of_higher_priority_are_served_first_as_long_as_they_have_credit() {
+    let mut rig = Rig::new(false);
+    let client = rig.connect();
+    rig.subscribe(client, 1, |info| info.prefetch_size = 10).unwrap();
+    rig.subscribe(client, 2, |info| {
+        info.priority = 7;
+        info.prefetch_size = 2;
+    })
+    .unwrap();
+    (1..=4).for_each(|number| rig.send(client, number));
+    assert_eq!(rig.by_consumer(client), [(2, 1), (2, 2), (1, 3), (1, 4)]);
+}
+
+#[test]
+fn equals_take_turns_though_they_select_differently() {
+    let mut rig = Rig::new(false);
+    let client = rig.connect();
+    rig.subscribe(client, 1, |_| {}).unwrap();
+    rig.subscribe(client, 2, |info| info.selector = Some("colour = 1".into()))
+        .unwrap();
+    rig.subscribe(client, 3, |info| info.selector = Some("colour >= 1".into()))
+        .unwrap();
+    (1..=6).for_each(|number| rig.send_colour(client, number, 1));
+    let consumers: Vec<_> = rig
+        .by_consumer(client)
+        .into_iter()
+        .map(|(consumer, _)| consumer)
+        .collect();
+    assert_eq!(consumers, [1, 2, 3, 1, 2, 3]);
+}
+
+#[test]
+fn an_exclusive_consumer_gets_everything_until_it_goes() {
+    let mut rig = Rig::new(false);
+    let client = rig.connect();
+    rig.subscribe(client, 1, |_| {}).unwrap();
+    rig.subscribe(client, 2, |info| info.exclusive = true).unwrap();
+    rig.subscribe(client, 3, |info| info.exclusive = true).unwrap();
+    (1..=2).for_each(|number| rig.send(client, number));
+    assert_eq!(rig.by_consumer(client), [(2, 1), (2, 2)]);
+    rig.stop_consuming(client, 2, RemoveInfo::NOTHING_DELIVERED);
+    assert_eq!(rig.by_consumer(client), [(3, 1), (3, 2)]);
+    rig.subscribe(client, 4, |info| {
+        info.exclusive = true;
+        info.priority = 1;
+    })
+    .unwrap();
+    rig.send(client, 3);
+    assert_eq!(rig.by_consumer(client), [(4, 3)]);
+    for consumer in [4, 3] {
+        rig.stop_consuming(client, consumer, RemoveInfo::NOTHING_DELIVERED);
+    }
+    let last: Vec<_> = rig.by_consumer(client);
+    assert_eq!(last[last.len() - 3..], [(1, 1), (1, 2), (1, 3)]);
+}
+
+fn group(name: &str, sequence: i32) -> impl FnOnce(&mut Message) {
+    let name = name.to_owned();
+    move |message| {
+        message.group_id = Some(name.as_str().into());
+        message.group_sequence = sequence;
+    }
+}
+
+#[test]
+fn a_group_stays_with_its_consumer_until_it_is_closed_or_the_consumer_goes() {
+    let mut rig = Rig::new(false);
+    let client = rig.connect();
+    rig.subscribe(client, 1, |info| info.prefetch_size = 3).unwrap();
+    rig.subscribe(client, 2, |_| {}).unwrap();
+    rig.send_with(client, 1, group("a", 0));
+    rig.send_with(client, 2, group("b", 0));
+    rig.send_with(client, 3, group("a", 0));
+    rig.send_with(client, 4, group("a", 0));
+    rig.send_with(client, 5, group("a", 0));
+    rig.send_with(client, 6, group("b", 0));
+    let first: Vec<_> = rig
+        .dispatches(client)
+        .into_iter()
+        .map(|dispatch| {
+            let message = dispatch.message.unwrap();
+            let number = message.message_id.as_ref().unwrap().producer_sequence_id;
+            (
+                dispatch.consumer_id.unwrap().value,
+                number,
+                message.jmsx_group_first_for_consumer,
+            )
+        })
+        .collect();
+    assert_eq!(
+        first,
+        [
+            (1, 1, true),
+            (2, 2, true),
+            (1, 3, false),
+            (1, 4, false),
+            (2, 6, false)
+        ]
+    );
+    // Message 5 waits for its owner, though the other has credit.
+    assert_eq!(rig.depth(), 1);
+    rig.consumed(client, 1, client, 1, 1).unwrap();
+    assert_eq!(rig.by_consumer(client), [(1, 5)]);
+    rig.consumed(client, 1, client, 3, 5).unwrap();
+    rig.send_with(client, 7, group("a", -1));
+    assert_eq!(rig.by_consumer(client), [(1, 7)]);
+    // The group was closed: it is anybody's.
+    rig.send_with(client, 8, group("a", 0));
+    assert_eq!(rig.by_consumer(client), [(2, 8)]);
+    rig.stop_consuming(client, 2, RemoveInfo::NOTHING_DELIVERED);
+    assert_eq!(rig.by_consumer(client), [(1, 2), (1, 6)]);
+}
+
+#[test]
+fn what_waits_for_the_owner_of_a_group_goes_to_others_when_it_ends() {
+    let mut rig = Rig::new(false);
+    let client = rig.connect();
+    rig.subscribe(client, 1, |info| info.prefetch_size = 1).unwrap();
+    rig.send_with(client, 1, group("a", 0));
+    rig.subscribe(client, 2, |_| {}).unwrap();
+    (2..=5).for_each(|number| rig.send_with(client, number, group("a", 0)));
+    assert_eq!(rig.by_consumer(client), [(1, 1)]);
+    rig.stop_consuming(client, 1, RemoveInfo::NOTHING_DELIVERED);
+    assert_eq!(rig.by_consumer(client), [(2, 1), (2, 2), (2, 3), (2, 4), (2, 5)]);
+}
+
+#[test]
+fn wildcards_and_lists_of_queues_share_one_window() {
+    let mut rig = Rig::new(false);
+    let client = rig.connect();
+    let to = |name: &'static str| {
+        move |message: &mut Message| message.destination = Some(Destination::queue(name))
+    };
+    rig.send_with(client, 1, to("A.B"));
+    rig.subscribe(client, 1, |info| {
+        info.destination = Some(Destination::queue("A.>,C"));
+        info.prefetch_size = 2;
+    })
+    .unwrap();
+    rig.send_with(client, 2, to("C"));
+    rig.send_with(client, 3, to("A.NEW"));
+    rig.send_with(client, 4, to("A"));
+    rig.send_with(client, 5, to("D"));
+    rig.send_with(client, 6, to("A.B"));
+    assert_eq!(rig.numbers(client), [1, 2]);
+    for expected in [3, 4, 6] {
+        let oldest = expected - 2 - i64::from(expected == 6);
+        rig.consumed(client, 1, client, oldest, oldest).unwrap();
+        assert_eq!(rig.numbers(client), [expected]);
+    }
+    rig.stop_consuming(client, 1, RemoveInfo::UNKNOWN_DELIVERED);
+    rig.subscribe(client, 2, |info| {
+        info.destination = Some(Destination::queue("A.*"))
+    })
+    .unwrap();
+    assert_eq!(rig.dispatched(client), [(2, 6, 1)]);
+}
+
+#[test]
+fn a_message_to_several_destinations_goes_to_each() {
+    let mut rig = Rig::new(true);
+    let client = rig.connect();
+    rig.subscribe(client, 1, |info| info.destination = Some(Destination::topic("T")))
+        .unwrap();
+    rig.send_with(client, 1, |message| {
+        message.destination = Some(Destination::queue("A,B,topic://T"))
+    });
+    rig.subscribe(client, 2, |info| info.destination = Some(Destination::queue("A")))
+        .unwrap();
+    rig.subscribe(client, 3, |info| info.destination = Some(Destination::queue("B")))
+        .unwrap();
+    let dispatches = rig.dispatches(client);
+    let seen: Vec<_> = dispatches
+        .iter()
+        .map(|dispatch| {
+            let message = dispatch.message.as_ref().unwrap();
+            let original = message.original_destination.as_ref().unwrap().name();
+            (
+                message.destination.as_ref().unwrap().to_string(),
+                original.to_owned(),
+            )
+        })
+        .collect();
+    let original = "A,B,topic://T".to_owned();
+    let expected = ["topic://T", "queue://A", "queue://B"].map(|name| (name.to_owned(), original.clone()));
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_browser_sees_what_is_there_and_takes_nothing() {
+    for resident in [usize::MAX, 0] {
+        let mut rig = Rig::with_config(true, resident, usize::MAX);
+        let client = rig.connect();
+        (1..=10).for_each(|number| rig.send_colour(client, number, number % 2));
+        rig.consume(client, 1, 3);
+        assert_eq!(rig.numbers(client), [1, 2, 3]);
+        rig.subscribe(client, 2, |info| {
+            info.browser = true;
+            info.prefetch_size = 4;
+        })
+        .unwrap();
+        rig.send(client, 11);
+        assert_eq!(rig.numbers(client), [1, 2, 3, 4]);
+        rig.consumed(client, 2, client, 1, 4).unwrap();
+        assert_eq!(rig.numbers(client), [5, 6, 7, 8]);
+        rig.consumed(client, 2, client, 5, 8).unwrap();
+        // Those that came first, and then the end.
+        assert_eq!(rig.numbers(client), [9, 10, 0]);
+        rig.stop_consuming(client, 2, RemoveInfo::UNKNOWN_DELIVERED);
+        rig.subscribe(client, 3, |info| {
+            info.browser = true;
+            info.selector = Some("colour = 1".into());
+        })
+        .unwrap();
+        assert_eq!(rig.numbers(client), [1, 3, 5, 7, 9, 0]);
+        assert_eq!((rig.depth(), rig.stats().acknowledged), (8, 0));
+        rig.stop_consuming(client, 1, RemoveInfo::NOTHING_DELIVERED);
+        rig.consume(client, 4, 20);
+        assert_eq!(rig.dispatched(client).len(), 11);
+    }
+}
+
+#[test]
+fn a_browser_of_an_empty_queue_is_at_its_end_at_once() {
+    let mut rig = Rig::new(false);
+    let client = rig.connect();
+    rig.subscribe(client, 1, |info| info.browser = true).unwrap();
+    assert_eq!(rig.numbers(client), [0]);
+}
+
+fn durable(topic: &'static str, name: &'static str) -> impl Fn(&mut ConsumerInfo) {
+    move |info| {
+        info.destination = Some(Destination::topic(topic));
+        info.subscription_name = Some(name.into());
+    }
+}
+
+fn on_topic(message: &mut Message) {
+    message.destination = Some(Destination::topic("T"));
+}
+
+#[test]
+fn a_durable_subscription_keeps_what_comes_while_its_client_is_away() {
+    let mut rig = Rig::new(true);
+    let client = rig.connect();
+    rig.subscribe(client, 1, durable("T", "s")).unwrap();
+    assert_eq!(
+        rig.subscribe(client, 2, durable("T", "s")),
+        Err("JMSException".into())
+    );
+    rig.send_with(client, 1, on_topic);
+    rig.send_with(client, 2, on_topic);
+    assert_eq!(rig.numbers(client), [1, 2]);
+    rig.consumed(client, 1, client, 1, 1).unwrap();
+    rig.stop_consuming(client, 1, RemoveInfo::UNKNOWN_DELIVERED);
+    rig.send_with(client, 3, on_topic);
+    rig.subscribe(client, 2, durable("T", "s")).unwrap();
+    assert_eq!(rig.dispatched(client), [(2, 2, 1), (2, 3, 0)]);
+    rig.stop_consuming(client, 2, RemoveInfo::NOTHING_DELIVERED);
+    // With another selector it is another subscription, which has nothing yet.
+    rig.subscribe(client, 3, |info| {
+        durable("T", "s")(info);
+        info.selector = Some("colour = 1".into());
+    })
+    .unwrap();
+    rig.send_with(client, 4, on_topic);
+    rig.send_with(client, 5, |message| {
+        on_topic(message);
+        message.marshalled_properties = properties(&[("colour", 1)]);
+    });
+    assert_eq!(rig.numbers(client), [5]);
+    let unsubscribe = RemoveSubscriptionInfo {
+        client_id: Some(client.id().into()),
+        subscription_name: Some("s".into()),
+        ..RemoveSubscriptionInfo::default()
+    };
+    assert_eq!(rig.ask(client, unsubscribe.clone()), Err("JMSException".into()));
+    rig.stop_consuming(client, 3, RemoveInfo::NOTHING_DELIVERED);
+    rig.ask(client, unsubscribe.clone()).unwrap();
+    assert_eq!(
+        rig.ask(client, unsubscribe),
+        Err("InvalidDestinationException".into())
+    );
+    assert_eq!(rig.stored(), 0);
+}
+
+#[test]
+fn a_durable_subscription_with_a_wildcard_joins_topics_that_come_later() {
+    let mut rig = Rig::new(true);
+    let client = rig.connect();
+    rig.subscribe(client, 1, durable("P.>", "s")).unwrap();
+    rig.send_with(client, 1, |message| {
+        message.destination = Some(Destination::topic("P.A.B"))
+    });
+    let dispatches = rig.dispatches(client);
+    assert_eq!(dispatches.len(), 1);
+    assert_eq!(dispatches[0].destination, Some(Destination::topic("P.A.B")));
+}
+
+#[test]
+fn no_local_leaves_out_what_its_own_connection_sent() {
+    let mut rig = Rig::new(true);
+    let (client, other) = (rig.connect(), rig.connect());
+    rig.subscribe(client, 1, |info| {
+        durable("T", "s")(info);
+        info.no_local = true;
+    })
+    .unwrap();
+    rig.send_with(client, 1, on_topic);
+    rig.send_with(other, 2, on_topic);
+    assert_eq!(rig.numbers(client), [2]);
+}
