@@ -12,7 +12,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use broker_lite::store::journal::{Durability, Journal, JournalOptions};
-use broker_lite::store::{Batch, DestinationKey, MessageKey, Op, Store};
+use broker_lite::store::{Batch, DestinationKey, MessageKey, Op, Store, StoredDestination};
 use openwire_client::wire::{Destination, Message, MessageId, ProducerId};
 
 const QUEUE: DestinationKey = DestinationKey(1);
@@ -202,7 +202,7 @@ fn journal_appends(dir: &Path, in_flight: usize, durability: Durability) -> f64 
 fn create_queue(journal: &Journal) {
     let create = Op::CreateDestination {
         key: QUEUE,
-        name: "queue://FirstQueue".into(),
+        destination: StoredDestination::Queue("queue://FirstQueue".into()),
     };
     append(journal, vec![create]);
 }

@@ -1,6 +1,8 @@
 //! The registry of destinations: made when first used, temporary ones when their connection says so.
 
-use openwire_client::wire::{Destination, DestinationInfo, DestinationKind};
+use std::sync::Arc;
+
+use openwire_client::wire::{Destination, DestinationInfo};
 
 use super::effect::ConnectionKey;
 use super::queue::{Queue, QueueKey};
@@ -9,7 +11,7 @@ use super::subscription::{Source, SubscriptionKey};
 use super::topic::{Topic, TopicKey};
 use super::{Core, Outcome, Turn};
 use crate::policy::Pattern;
-use crate::store::{DestinationKey, Op};
+use crate::store::{DestinationKey, Op, StoredDestination, StoredSubscription};
 
 /// Destinations are made by naming them, so there must be an end to it.
 const MAX_DESTINATIONS: usize = 1_000_000;
@@ -354,7 +356,22 @@ impl Core {
             }
         };
         let name = self.queues[queue.0].destination.qualified_name().into();
-        turn.effects.store([Op::CreateDestination { key, name }], None);
+        let destination = match &self.queues[queue.0].durable {
+            None => StoredDestination::Queue(name),
+            Some(durable) => StoredDestination::Subscription(Arc::new(StoredSubscription {
+                client_id: durable.client_id.clone(),
+                name: durable.name.clone(),
+                destination: name,
+                selector: durable
+                    .sight
+                    .selector
+                    .as_ref()
+                    .map(|selector| selector.as_str().into()),
+                no_local: durable.no_local,
+            })),
+        };
+        turn.effects
+            .store([Op::CreateDestination { key, destination }], None);
         self.batch(turn).created.push(queue);
         let stored = &mut self.queues[queue.0];
         (stored.key, stored.created) = (Some(key), true);
@@ -409,9 +426,4 @@ fn check_name(destination: &Destination) -> Result<(), Refusal> {
         )));
     }
     Ok(())
-}
-
-/// A stored queue's destination, from its qualified name.
-pub(super) fn from_stored_name(name: &str) -> Destination {
-    Destination::parse(name, DestinationKind::Queue)
 }

@@ -29,6 +29,7 @@ mod effect;
 mod groups;
 mod outcomes;
 mod queue;
+mod recovery;
 mod refusal;
 mod route;
 mod send;
@@ -242,27 +243,7 @@ impl Core {
             stats: Stats::default(),
         };
         for stored in recovered.destinations {
-            let destination = destinations::from_stored_name(&stored.name);
-            let mut queue = Queue::new(destination.clone());
-            queue.key = Some(stored.key);
-            queue.created = true;
-            queue.mark = stored.dispatched;
-            for message in &stored.messages {
-                // After a crash nobody knows who saw what: whatever may have been shown says so.
-                let shown = !recovered.clean && message.sequence <= stored.dispatched;
-                queue.put(Entry {
-                    sequence: message.sequence,
-                    size: message.size,
-                    redelivered: message.redelivered.max(shown.into()),
-                    stored: true,
-                    tied: false,
-                    priority: DEFAULT_PRIORITY,
-                    body: None,
-                });
-            }
-            let key = QueueKey(core.queues.insert(queue));
-            core.stored_queues.insert(stored.key, key);
-            core.destinations.insert(destination, Target::Queue(key));
+            core.recover(stored, recovered.clean);
         }
         core
     }

@@ -163,7 +163,7 @@ impl Core {
             Target::Topic(topic) => self.publish_to_topic(topic, message, tied, queues, turn),
             Target::Queue(queue) => {
                 note(queues, queue);
-                self.put_on_queue(queue, message, tied, turn)
+                self.put_on_queue(queue, message, tied, &mut None, turn)
             }
         }
     }
@@ -184,12 +184,14 @@ impl Core {
         self.config.stored && message.persistent && !self.queues[queue.0].destination.is_temporary()
     }
 
-    /// Puts a message on a queue; true if it is stored.
+    /// Puts a message on a queue; true if it is stored. If it is stored at `first` already, its body is not stored
+    /// again.
     fn put_on_queue(
         &mut self,
         queue: QueueKey,
         message: Arc<Message>,
         tied: bool,
+        first: &mut Option<MessageKey>,
         turn: &mut Turn<'_>,
     ) -> bool {
         let stored = self.keeps(queue, &message);
@@ -200,13 +202,15 @@ impl Core {
                 destination,
                 sequence,
             };
-            turn.effects.store(
-                [Op::Put {
+            let op = match *first {
+                Some(of) => Op::Share { key, of },
+                None => Op::Put {
                     key,
                     message: message.clone(),
-                }],
-                None,
-            );
+                },
+            };
+            first.get_or_insert(key);
+            turn.effects.store([op], None);
             let id = message.message_id.as_ref().filter(|_| !is_dead_letter(&message));
             self.batch(turn).put(queue, sequence, id);
         } else if tied {
@@ -239,11 +243,12 @@ impl Core {
             return false;
         }
         let mut stored = false;
+        let mut first = None;
         for queue in self.topics[topic.0].durables.clone() {
             let wanted = self.queues[queue.0].durable.as_ref();
             if wanted.is_some_and(|durable| durable.sight.sees(&message)) {
                 note(queues, queue);
-                stored |= self.put_on_queue(queue, message.clone(), tied, turn);
+                stored |= self.put_on_queue(queue, message.clone(), tied, &mut first, turn);
             }
         }
         Arc::make_mut(&mut message).broker_out_time = turn.now;

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use openwire_client::wire::Message;
 use parking_lot::Mutex;
 
-use super::state::{State, check, initial_redelivered, producer_of};
+use super::check::{Kind, Plan, check};
+use super::state::{Counter, State, initial_redelivered, producer_of};
 use super::{
     Batch, Done, Loaded, MessageKey, Op, Recovered, Store, StoreError, StoreStats, accounting_size,
     new_identity,
@@ -15,7 +16,8 @@ use super::{
 /// A store in memory.
 ///
 /// A batch is stored when [`Store::append`] returns: its `done` is called before. What it holds can be
-/// handed on with [`MemoryStore::reopen`], as if a broker had been started anew on its files.
+/// handed on with [`MemoryStore::reopen`], as if a broker had been started anew on its files: a transaction that
+/// was not prepared is gone then.
 #[derive(Debug)]
 pub struct MemoryStore {
     identity: Arc<str>,
@@ -58,7 +60,10 @@ impl MemoryStore {
     /// more is taken by this one; [`Recovered::clean`] tells whether it had been closed.
     pub fn reopen(&self) -> (Self, Recovered) {
         let mut inner = self.inner.lock();
-        let state = std::mem::take(&mut inner.state);
+        let mut state = std::mem::take(&mut inner.state);
+        for key in state.unprepared() {
+            drop(state.remove_destination(key));
+        }
         let clean = inner.closed == Closed::InOrder;
         let recovered = state.recovered(self.identity.clone(), clean, |message| accounting_size(message));
         inner.closed = Closed::Taken;
@@ -77,7 +82,8 @@ impl MemoryStore {
         if inner.closed != Closed::No {
             return Err(StoreError::Closed);
         }
-        check(&batch, |key| inner.state.has_destination(key))?;
+        check(&batch, |key| inner.state.destination(key).map(Kind::from))?;
+        Plan::of(&batch, |key| Ok(inner.state.get(key).is_some()))?;
         for op in batch.ops {
             inner.state.apply(op);
         }
@@ -89,17 +95,26 @@ impl MemoryStore {
 impl State<Arc<Message>> {
     fn apply(&mut self, op: Op) {
         match op {
-            Op::CreateDestination { key, name } => self.create_destination(key, name),
+            Op::CreateDestination { key, destination } => self.create_destination(key, destination),
             Op::RemoveDestination { key } => drop(self.remove_destination(key)),
             Op::Put { key, message } => {
-                if let Some((producer, sequence)) = producer_of(&message) {
-                    self.audit.note(producer, sequence);
-                }
-                let redelivered = initial_redelivered(&message);
+                let counter = Counter::starting(initial_redelivered(&message));
                 // The batch was checked: the destination is there.
-                let _ = self.put(key, message, redelivered);
+                let _ = self.put(key, message.clone(), counter);
+                if let Some((producer, sequence)) = producer_of(&message) {
+                    self.note_sender(key, producer, sequence);
+                }
             }
             Op::Remove { key } => drop(self.remove(key)),
+            Op::Share { key, of } => drop(self.share(key, of)),
+            Op::Move { from, to } => drop(self.move_to(from, to)),
+            Op::Prepare {
+                destination,
+                prepared,
+            } => {
+                self.prepare(destination, prepared);
+            }
+            Op::Due { key, at, times } => self.set_due(key, at, times),
             Op::Redelivered { key, count } => self.set_redelivered(key, count),
             Op::Dispatched {
                 destination,

@@ -3,6 +3,10 @@
 //! The core decides *what* is stored; a store decides where the bytes lie and says when they are safe.
 //! A store is written to in [`Batch`]es. A batch is atomic: after a crash all of it is there or none of it.
 //! Batches become durable in the order in which they were appended.
+//!
+//! A message lies at a [`MessageKey`]; what the first half of a key stands for is a [`StoredDestination`]. The
+//! same message can lie at several keys ([`Op::Share`]) and wander from one to another ([`Op::Move`]); its body
+//! is stored once, for as long as any key is left.
 
 use std::sync::Arc;
 
@@ -10,13 +14,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use openwire_client::wire::{Message, ProducerId};
 
+mod check;
+mod destination;
 mod error;
 pub mod journal;
 pub mod memory;
+mod recent;
 mod state;
 #[cfg(test)]
 mod suite;
 
+pub use destination::{Prepared, StoredDestination, StoredSubscription, StoredXid};
 pub use error::StoreError;
 
 /// Names a destination inside a store. Given out by the core, never reused within one store.
@@ -59,19 +67,23 @@ fn identity(number: u64) -> Arc<str> {
 /// One change of the stored state.
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// A destination with stored messages exists from here on.
+    /// A destination with stored messages exists from here on. One that exists stands for something else from
+    /// here on, and keeps its messages.
     CreateDestination {
         /// Its key.
         key: DestinationKey,
-        /// Its qualified name, such as `queue://FirstQueue`.
-        name: Arc<str>,
+        /// What it stands for.
+        destination: StoredDestination,
     },
-    /// The destination and every message on it are gone.
+    /// The destination and every message on it are gone, and what was prepared with them.
     RemoveDestination {
         /// Its key.
         key: DestinationKey,
     },
     /// A message arrived. Its destination exists: a store refuses a batch in which it does not.
+    ///
+    /// One that is put on a [`StoredDestination::Transaction`] counts for duplicate detection once it is moved
+    /// off it, because a client sends a transaction that was lost again under the same numbers.
     Put {
         /// Where and with which sequence.
         key: MessageKey,
@@ -82,6 +94,50 @@ pub enum Op {
     Remove {
         /// Which.
         key: MessageKey,
+    },
+    /// The message at `of` lies at `key` as well. Both are removed independently.
+    ///
+    /// The redelivery counter of the new one starts with what the message was put with, and it is not due. What
+    /// lay at `key` before is replaced. A store refuses a batch in which no message lies at `of`, or in which
+    /// the destination of `key` does not exist or is a [`StoredDestination::Transaction`].
+    Share {
+        /// Where it lies from here on.
+        key: MessageKey,
+        /// Where it lies already.
+        of: MessageKey,
+    },
+    /// The message at `from` lies at `to` from here on: the commit of a transaction whose messages were stored
+    /// before. Not an error, and without any effect, if no message lies at `from`: whoever commits has to know
+    /// that the batches with the messages were not refused.
+    ///
+    /// Its redelivery counter goes along; that it was due does not. What lay at `to` before is replaced. A store
+    /// refuses a batch in which the destination of `to` does not exist or is a
+    /// [`StoredDestination::Transaction`].
+    Move {
+        /// Where it lies so far.
+        from: MessageKey,
+        /// Where it lies from here on.
+        to: MessageKey,
+    },
+    /// The transaction whose messages lie on `destination` is prepared: it survives a restart, until the
+    /// destination is removed. A store refuses a batch in which that is no existing
+    /// [`StoredDestination::Transaction`]. Preparing it again replaces what was said before.
+    Prepare {
+        /// Where its messages lie.
+        destination: DestinationKey,
+        /// Which transaction it is, and what it acknowledged.
+        prepared: Arc<Prepared>,
+    },
+    /// When the message at `key` is due, and how often it fired so far. Without any effect if it is not there.
+    ///
+    /// Kept beside the message, like the counter, and meant for those of a [`StoredDestination::Schedule`].
+    Due {
+        /// Which.
+        key: MessageKey,
+        /// When, in milliseconds since 1970.
+        at: i64,
+        /// How often it fired so far.
+        times: u32,
     },
     /// The redelivery counter of a stored message changed. It starts with what the message was put with.
     ///
@@ -160,12 +216,18 @@ pub struct Recovered {
 pub struct RecoveredDestination {
     /// Its key.
     pub key: DestinationKey,
-    /// Its qualified name.
-    pub name: Arc<str>,
+    /// What it stands for.
+    pub destination: StoredDestination,
     /// Up to where its messages may have been shown to a consumer; see [`Op::Dispatched`].
     pub dispatched: u64,
     /// Its messages in order of their sequence.
     pub messages: Vec<RecoveredMessage>,
+    /// When messages of it are due: sequence, time in milliseconds since 1970, and how often it fired so far;
+    /// see [`Op::Due`]. In order of the sequences, and only of messages that are due at all.
+    pub due: Vec<(u64, i64, u32)>,
+    /// What was prepared; only of a [`StoredDestination::Transaction`], and there always, because one that was
+    /// not prepared is gone with its messages when a store is opened.
+    pub prepared: Option<Arc<Prepared>>,
 }
 
 /// A message found when a store was opened. Its body stays where it is until it is asked for.
@@ -196,7 +258,7 @@ fn payload_len(message: &Message) -> usize {
 /// What a store says of itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoreStats {
-    /// Messages that are stored.
+    /// Messages that are stored; one that lies at several keys counts at each.
     pub messages: u64,
     /// Bytes on disk, free space in segments included.
     pub disk_bytes: u64,

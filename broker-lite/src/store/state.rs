@@ -1,19 +1,16 @@
 //! What a store holds, without the bodies: the one meaning of each [`Op`], shared by all stores.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openwire_client::wire::{Message, ProducerId};
 use rustc_hash::FxHashMap;
 
+use super::recent::{Audit, Outcomes};
 use super::{
-    Batch, Committed, DestinationKey, MessageKey, Op, Recovered, RecoveredDestination, RecoveredMessage,
-    StoreError,
+    DestinationKey, MessageKey, Prepared, Recovered, RecoveredDestination, RecoveredMessage,
+    StoredDestination,
 };
-
-/// How many producers the audit remembers. A client that reconnects is among those seen last; ActiveMQ's
-/// own default is 64 (`maximumProducersToAudit`).
-pub(super) const AUDITED_PRODUCERS: usize = 1024;
 
 /// Destinations with their messages, and the counters. `M` is what a store keeps for each message: the
 /// message, or where it lies.
@@ -21,6 +18,10 @@ pub(super) const AUDITED_PRODUCERS: usize = 1024;
 pub(super) struct State<M> {
     destinations: FxHashMap<DestinationKey, Stored<M>>,
     messages: u64,
+    /// Counters that are not 0.
+    counters: u64,
+    /// Messages that are due.
+    due: u64,
     pub(super) next_sequence: u64,
     pub(super) next_destination: u32,
     pub(super) audit: Audit,
@@ -30,11 +31,67 @@ pub(super) struct State<M> {
 /// A destination and its messages.
 #[derive(Debug, Clone)]
 pub(super) struct Stored<M> {
-    pub(super) name: Arc<str>,
+    pub(super) destination: StoredDestination,
     pub(super) dispatched: u64,
+    pub(super) prepared: Option<Arc<Prepared>>,
     messages: BTreeMap<u64, M>,
     /// The counters that are not 0.
-    redelivered: FxHashMap<u64, u32>,
+    redelivered: FxHashMap<u64, Counter>,
+    /// When messages are due, and how often they fired.
+    due: FxHashMap<u64, (i64, u32)>,
+    /// Of a transaction, who sent what: it counts once the message is moved off.
+    senders: Senders,
+}
+
+/// The redelivery counter of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Counter {
+    pub(super) now: u32,
+    /// What the message was put with.
+    pub(super) initial: u32,
+}
+
+impl Counter {
+    pub(super) fn starting(initial: u32) -> Self {
+        Self {
+            now: initial,
+            initial,
+        }
+    }
+}
+
+/// Who sent the messages of a transaction. Each producer is kept once: there are few, and many messages.
+#[derive(Debug, Clone, Default)]
+struct Senders {
+    producers: Vec<ProducerId>,
+    /// Which of the producers, and its number there.
+    messages: FxHashMap<u64, (u32, i64)>,
+}
+
+impl Senders {
+    fn note(&mut self, sequence: u64, producer: &ProducerId, number: i64) {
+        // The latest one goes on, mostly.
+        let known = self.producers.iter().rposition(|known| known == producer);
+        let index = known.unwrap_or_else(|| {
+            self.producers.push(producer.clone());
+            self.producers.len() - 1
+        });
+        self.messages.insert(sequence, (index as u32, number));
+    }
+
+    fn get(&self, sequence: u64) -> Option<(&ProducerId, i64)> {
+        let (index, number) = self.messages.get(&sequence)?;
+        Some((self.producers.get(*index as usize)?, *number))
+    }
+}
+
+/// What came of sharing or moving a message.
+#[derive(Debug)]
+pub(super) struct Referred<M> {
+    /// What is kept for the message.
+    pub(super) message: M,
+    /// What was kept for the one that lay there before.
+    pub(super) replaced: Option<M>,
 }
 
 impl<M> Default for State<M> {
@@ -42,6 +99,8 @@ impl<M> Default for State<M> {
         Self {
             destinations: FxHashMap::default(),
             messages: 0,
+            counters: 0,
+            due: 0,
             next_sequence: 1,
             next_destination: 1,
             audit: Audit::default(),
@@ -56,8 +115,13 @@ impl<M> State<M> {
         self.messages
     }
 
-    pub(super) fn has_destination(&self, key: DestinationKey) -> bool {
-        self.destinations.contains_key(&key)
+    /// How many counters are kept, and how many times at which messages are due.
+    pub(super) fn marks(&self) -> (u64, u64) {
+        (self.counters, self.due)
+    }
+
+    pub(super) fn destination(&self, key: DestinationKey) -> Option<&StoredDestination> {
+        self.destinations.get(&key).map(|stored| &stored.destination)
     }
 
     /// Every destination, in no order.
@@ -65,17 +129,22 @@ impl<M> State<M> {
         self.destinations.iter().map(|(key, stored)| (*key, stored))
     }
 
-    pub(super) fn create_destination(&mut self, key: DestinationKey, name: Arc<str>) {
+    pub(super) fn create_destination(&mut self, key: DestinationKey, destination: StoredDestination) {
         self.next_destination = self.next_destination.max(key.0.saturating_add(1));
-        self.destinations
-            .entry(key)
-            .and_modify(|stored| stored.name = name.clone())
-            .or_insert_with(|| Stored {
-                name,
-                dispatched: 0,
-                messages: BTreeMap::new(),
-                redelivered: FxHashMap::default(),
-            });
+        if let Some(stored) = self.destinations.get_mut(&key) {
+            stored.destination = destination;
+            return;
+        }
+        let stored = Stored {
+            destination,
+            dispatched: 0,
+            prepared: None,
+            messages: BTreeMap::new(),
+            redelivered: FxHashMap::default(),
+            due: FxHashMap::default(),
+            senders: Senders::default(),
+        };
+        self.destinations.insert(key, stored);
     }
 
     /// Removes a destination and hands out what was kept for its messages.
@@ -83,21 +152,67 @@ impl<M> State<M> {
         let messages = self
             .destinations
             .remove(&key)
-            .map_or_else(BTreeMap::new, |stored| stored.messages);
+            .map_or_else(BTreeMap::new, |stored| {
+                self.counters -= stored.redelivered.len() as u64;
+                self.due -= stored.due.len() as u64;
+                stored.messages
+            });
         self.messages -= messages.len() as u64;
         messages.into_values()
     }
 
+    /// The transactions that were not prepared: they end when a store is opened.
+    pub(super) fn unprepared(&self) -> Vec<DestinationKey> {
+        let mut unprepared: Vec<_> = self
+            .destinations()
+            .filter(|(_, stored)| {
+                stored.destination == StoredDestination::Transaction && stored.prepared.is_none()
+            })
+            .map(|(key, _)| key)
+            .collect();
+        unprepared.sort_unstable();
+        unprepared
+    }
+
+    /// False if there is no such destination.
+    pub(super) fn prepare(&mut self, key: DestinationKey, prepared: Arc<Prepared>) -> bool {
+        let stored = self.destinations.get_mut(&key);
+        stored.is_some_and(|stored| {
+            stored.prepared = Some(prepared);
+            true
+        })
+    }
+
     /// Puts a message and hands out what it replaces. Gives `message` back if there is no such destination.
-    pub(super) fn put(&mut self, key: MessageKey, message: M, redelivered: u32) -> Result<Option<M>, M> {
+    pub(super) fn put(&mut self, key: MessageKey, message: M, counter: Counter) -> Result<Option<M>, M> {
         let Some(stored) = self.destinations.get_mut(&key.destination) else {
             return Err(message);
         };
         self.next_sequence = self.next_sequence.max(key.sequence.saturating_add(1));
         let old = stored.messages.insert(key.sequence, message);
-        self.messages += u64::from(old.is_none());
-        stored.set_redelivered(key.sequence, redelivered);
+        if old.is_some() {
+            stored.forget_marks(key.sequence, &mut self.counters, &mut self.due);
+        } else {
+            self.messages += 1;
+        }
+        stored.set_counter(&mut self.counters, key.sequence, counter);
         Ok(old)
+    }
+
+    /// Says who sent a message that was put: it counts now or, in a transaction, once the message is moved.
+    pub(super) fn note_sender(&mut self, key: MessageKey, producer: &ProducerId, number: i64) {
+        match self.destinations.get_mut(&key.destination) {
+            Some(stored) if stored.destination == StoredDestination::Transaction => {
+                stored.senders.note(key.sequence, producer, number);
+            }
+            _ => self.audit.note(producer, number),
+        }
+    }
+
+    /// Who sent a message of a transaction.
+    pub(super) fn sender(&self, key: MessageKey) -> Option<(&ProducerId, i64)> {
+        let stored = self.destinations.get(&key.destination)?;
+        stored.senders.get(key.sequence)
     }
 
     pub(super) fn get(&self, key: MessageKey) -> Option<&M> {
@@ -114,55 +229,102 @@ impl<M> State<M> {
             .get_mut(&key.sequence)
     }
 
-    pub(super) fn redelivered(&self, key: MessageKey) -> u32 {
+    pub(super) fn counter(&self, key: MessageKey) -> Counter {
         self.destinations
             .get(&key.destination)
             .and_then(|stored| stored.redelivered.get(&key.sequence))
             .copied()
-            .unwrap_or(0)
+            .unwrap_or_default()
+    }
+
+    /// When a message is due, and how often it fired.
+    pub(super) fn due(&self, key: MessageKey) -> Option<(i64, u32)> {
+        let stored = self.destinations.get(&key.destination)?;
+        stored.due.get(&key.sequence).copied()
     }
 
     pub(super) fn remove(&mut self, key: MessageKey) -> Option<M> {
         let stored = self.destinations.get_mut(&key.destination)?;
         let old = stored.messages.remove(&key.sequence)?;
-        stored.redelivered.remove(&key.sequence);
+        stored.forget_marks(key.sequence, &mut self.counters, &mut self.due);
         self.messages -= 1;
         Some(old)
+    }
+
+    /// The message at `of` lies at `key` as well. None if there is none, or no destination for it.
+    pub(super) fn share(&mut self, key: MessageKey, of: MessageKey) -> Option<Referred<M>>
+    where
+        M: Clone,
+    {
+        let message = self.get(of)?.clone();
+        if key == of {
+            return None;
+        }
+        let initial = self.counter(of).initial;
+        let replaced = self.put(key, message.clone(), Counter::starting(initial)).ok()?;
+        Some(Referred { message, replaced })
+    }
+
+    /// The message at `from` lies at `to` instead. None, and nothing happens, if there is none, or no
+    /// destination for it. Who sent it in a transaction counts from here on.
+    pub(super) fn move_to(&mut self, from: MessageKey, to: MessageKey) -> Option<Referred<M>>
+    where
+        M: Clone,
+    {
+        if from == to || !self.destinations.contains_key(&to.destination) {
+            return None;
+        }
+        let counter = self.counter(from);
+        let sent = self
+            .sender(from)
+            .map(|(producer, number)| (producer.clone(), number));
+        let message = self.remove(from)?;
+        if let Some((producer, number)) = sent {
+            self.audit.note(&producer, number);
+        }
+        let replaced = self.put(to, message.clone(), counter).ok()?;
+        Some(Referred { message, replaced })
     }
 
     pub(super) fn set_redelivered(&mut self, key: MessageKey, count: u32) {
         if let Some(stored) = self.destinations.get_mut(&key.destination)
             && stored.messages.contains_key(&key.sequence)
         {
-            stored.set_redelivered(key.sequence, count);
+            let before = stored.redelivered.get(&key.sequence).copied();
+            let counter = Counter {
+                now: count,
+                ..before.unwrap_or_default()
+            };
+            stored.set_counter(&mut self.counters, key.sequence, counter);
+        }
+    }
+
+    pub(super) fn set_due(&mut self, key: MessageKey, at: i64, times: u32) {
+        if let Some(stored) = self.destinations.get_mut(&key.destination)
+            && stored.messages.contains_key(&key.sequence)
+        {
+            let before = stored.due.insert(key.sequence, (at, times));
+            self.due += u64::from(before.is_none());
         }
     }
 
     pub(super) fn set_dispatched(&mut self, key: DestinationKey, sequence: u64) {
-        self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
+        self.used(sequence);
         if let Some(stored) = self.destinations.get_mut(&key) {
             stored.dispatched = stored.dispatched.max(sequence);
         }
+    }
+
+    /// This sequence was given out.
+    pub(super) fn used(&mut self, sequence: u64) {
+        self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
     }
 
     /// What a store that opens with this state tells the core.
     pub(super) fn recovered(&self, identity: Arc<str>, clean: bool, size: impl Fn(&M) -> u32) -> Recovered {
         let mut destinations: Vec<RecoveredDestination> = self
             .destinations()
-            .map(|(key, stored)| RecoveredDestination {
-                key,
-                name: stored.name.clone(),
-                dispatched: stored.dispatched,
-                messages: stored
-                    .messages
-                    .iter()
-                    .map(|(&sequence, message)| RecoveredMessage {
-                        sequence,
-                        size: size(message),
-                        redelivered: stored.redelivered.get(&sequence).copied().unwrap_or(0),
-                    })
-                    .collect(),
-            })
+            .map(|(key, stored)| stored.recovered(key, &size))
             .collect();
         destinations.sort_unstable_by_key(|destination| destination.key);
         Recovered {
@@ -179,45 +341,45 @@ impl<M> State<M> {
 }
 
 impl<M> Stored<M> {
-    fn set_redelivered(&mut self, sequence: u64, count: u32) {
-        if count == 0 {
-            self.redelivered.remove(&sequence);
+    /// `counters` is how many are kept in all.
+    fn set_counter(&mut self, counters: &mut u64, sequence: u64, counter: Counter) {
+        let before = if counter == Counter::default() {
+            self.redelivered.remove(&sequence)
         } else {
-            self.redelivered.insert(sequence, count);
+            *counters += 1;
+            self.redelivered.insert(sequence, counter)
+        };
+        *counters -= u64::from(before.is_some());
+    }
+
+    /// The message is gone.
+    fn forget_marks(&mut self, sequence: u64, counters: &mut u64, due: &mut u64) {
+        *counters -= u64::from(self.redelivered.remove(&sequence).is_some());
+        *due -= u64::from(self.due.remove(&sequence).is_some());
+        self.senders.messages.remove(&sequence);
+    }
+
+    fn recovered(&self, key: DestinationKey, size: impl Fn(&M) -> u32) -> RecoveredDestination {
+        let messages = self.messages.iter();
+        let messages = messages.map(|(&sequence, message)| RecoveredMessage {
+            sequence,
+            size: size(message),
+            redelivered: self.redelivered.get(&sequence).map_or(0, |counter| counter.now),
+        });
+        let due = self.due.iter();
+        let mut due: Vec<_> = due
+            .map(|(&sequence, &(at, times))| (sequence, at, times))
+            .collect();
+        due.sort_unstable();
+        RecoveredDestination {
+            key,
+            destination: self.destination.clone(),
+            dispatched: self.dispatched,
+            messages: messages.collect(),
+            due,
+            prepared: self.prepared.clone(),
         }
     }
-}
-
-/// Which destinations a batch creates (true) and removes (false).
-pub(super) type DestinationChanges = FxHashMap<DestinationKey, bool>;
-
-/// Checks that every message of a batch goes to a destination that exists when its turn comes.
-pub(super) fn check(
-    batch: &Batch,
-    exists: impl Fn(DestinationKey) -> bool,
-) -> Result<DestinationChanges, StoreError> {
-    let mut changes = DestinationChanges::default();
-    for op in &batch.ops {
-        match op {
-            Op::CreateDestination { key, .. } => {
-                changes.insert(*key, true);
-            }
-            Op::RemoveDestination { key } => {
-                changes.insert(*key, false);
-            }
-            Op::Put { key, .. } => {
-                let known = changes.get(&key.destination).copied();
-                if !known.unwrap_or_else(|| exists(key.destination)) {
-                    return Err(StoreError::Refused(format!(
-                        "message {} is for destination {}, which does not exist",
-                        key.sequence, key.destination.0
-                    )));
-                }
-            }
-            Op::Remove { .. } | Op::Redelivered { .. } | Op::Dispatched { .. } | Op::Committed { .. } => {}
-        }
-    }
-    Ok(changes)
 }
 
 /// The redelivery counter a message arrives with.
@@ -231,128 +393,4 @@ pub(super) fn producer_of(message: &Message) -> Option<(&ProducerId, i64)> {
     let producer = id.producer_id.as_ref()?;
     producer.connection_id.as_ref()?;
     Some((producer, id.producer_sequence_id))
-}
-
-/// The highest `producerSequenceId` of each of the producers seen last.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Audit {
-    producers: HashMap<ProducerId, Seen>,
-    clock: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    sequence: i64,
-    at: u64,
-}
-
-impl Audit {
-    /// A message of this producer was stored. A message that is moved keeps the id it was sent with, so a
-    /// low number after a high one means nothing.
-    pub(super) fn note(&mut self, producer: &ProducerId, sequence: i64) {
-        self.clock += 1;
-        let at = self.clock;
-        if let Some(seen) = self.producers.get_mut(producer) {
-            seen.sequence = seen.sequence.max(sequence);
-            seen.at = at;
-            return;
-        }
-        // One sweep in so many producers costs little for each, however many there are.
-        if self.producers.len() >= 2 * AUDITED_PRODUCERS {
-            let kept = self.recent_first();
-            if let Some((_, oldest)) = kept.last() {
-                let oldest = oldest.at;
-                self.producers.retain(|_, seen| seen.at >= oldest);
-            }
-        }
-        self.producers.insert(producer.clone(), Seen { sequence, at });
-    }
-
-    fn recent_first(&self) -> Vec<(&ProducerId, Seen)> {
-        let mut all: Vec<_> = self.producers.iter().map(|(id, seen)| (id, *seen)).collect();
-        all.sort_unstable_by_key(|(_, seen)| std::cmp::Reverse(seen.at));
-        all.truncate(AUDITED_PRODUCERS);
-        all
-    }
-
-    /// The producers seen last, the latest one last.
-    pub(super) fn recent(&self) -> Vec<(ProducerId, i64)> {
-        self.recent_first()
-            .into_iter()
-            .rev()
-            .map(|(id, seen)| (id.clone(), seen.sequence))
-            .collect()
-    }
-}
-
-/// The transactions that were committed lately. The core says how long they are kept.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Outcomes {
-    known: VecDeque<Committed>,
-    forgotten: i64,
-}
-
-impl Outcomes {
-    /// A transaction was committed, and outcomes up to `forgotten` are not needed any more.
-    pub(super) fn note(&mut self, mut outcome: Committed, forgotten: i64) {
-        // One text serves all outcomes of a busy connection, also after they were read one by one.
-        if let Some(last) = self.known.back()
-            && last.connection == outcome.connection
-        {
-            outcome.connection = last.connection.clone();
-        }
-        self.known.push_back(outcome);
-        self.forget(forgotten);
-    }
-
-    /// Outcomes up to this time are not needed any more.
-    pub(super) fn forget(&mut self, until: i64) {
-        self.forgotten = self.forgotten.max(until);
-        while self.known.pop_front_if(|oldest| oldest.at <= until).is_some() {}
-    }
-
-    /// The oldest first.
-    pub(super) fn known(&self) -> impl Iterator<Item = &Committed> {
-        self.known.iter()
-    }
-
-    pub(super) fn forgotten(&self) -> i64 {
-        self.forgotten
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn producer(value: i64) -> ProducerId {
-        ProducerId {
-            connection_id: Some("c".into()),
-            value,
-            session_id: 1,
-        }
-    }
-
-    #[test]
-    fn the_audit_keeps_the_producers_seen_last() {
-        let mut audit = Audit::default();
-        for value in 0..10_000 {
-            audit.note(&producer(value), 1);
-            audit.note(&producer(-1), value);
-        }
-        let recent = audit.recent();
-        assert_eq!(recent.len(), AUDITED_PRODUCERS);
-        assert_eq!(recent.last(), Some(&(producer(-1), 9_999)));
-        assert_eq!(recent[recent.len() - 2], (producer(9_999), 1));
-        assert_eq!(recent[0], (producer(10_000 - AUDITED_PRODUCERS as i64 + 1), 1));
-        assert!(audit.producers.len() <= 2 * AUDITED_PRODUCERS);
-    }
-
-    #[test]
-    fn a_moved_message_does_not_set_its_producer_back() {
-        let mut audit = Audit::default();
-        audit.note(&producer(1), 7);
-        audit.note(&producer(1), 3);
-        assert_eq!(audit.recent(), [(producer(1), 7)]);
-    }
 }

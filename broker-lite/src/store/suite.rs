@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use super::journal::{Journal, JournalOptions};
 use super::memory::MemoryStore;
 use super::{
-    Batch, Committed, DestinationKey, MessageKey, Op, Recovered, Store, StoreError, accounting_size,
+    Batch, Committed, DestinationKey, MessageKey, Op, Recovered, Store, StoreError, StoredDestination,
+    accounting_size,
 };
 
 /// Longer than anything here takes.
@@ -46,8 +47,12 @@ pub(super) fn producer(value: i64) -> ProducerId {
 pub(super) fn create(destination: u32) -> Op {
     Op::CreateDestination {
         key: DestinationKey(destination),
-        name: format!("queue://q{destination}").into(),
+        destination: queue(destination),
     }
+}
+
+pub(super) fn queue(destination: u32) -> StoredDestination {
+    StoredDestination::Queue(format!("queue://q{destination}").into())
 }
 
 pub(super) fn put(destination: u32, sequence: u64, size: usize) -> Op {
@@ -274,12 +279,12 @@ fn a_restart_finds_what_was_stored<S: Subject>() {
         panic!("{recovered:?}");
     };
     assert_eq!(
-        (first.key.0, &*first.name, first.dispatched),
-        (1, "queue://q1", 0)
+        (first.key.0, &first.destination, first.dispatched),
+        (1, &queue(1), 0)
     );
     assert_eq!(
-        (second.key.0, &*second.name, second.dispatched),
-        (5, "queue://q5", 2)
+        (second.key.0, &second.destination, second.dispatched),
+        (5, &queue(5), 2)
     );
     let counters = |found: &super::RecoveredDestination| -> Vec<(u64, u32, u32)> {
         let messages = found.messages.iter();

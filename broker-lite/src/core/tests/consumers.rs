@@ -399,6 +399,43 @@ fn a_durable_subscription_keeps_what_comes_while_its_client_is_away() {
 }
 
 #[test]
+fn durable_subscriptions_live_through_a_restart_and_share_what_is_stored() {
+    for clean in [true, false] {
+        let mut rig = Rig::new(true);
+        let client = rig.connect();
+        for (consumer, name) in [(1, "one"), (2, "two"), (3, "three")] {
+            rig.subscribe(client, consumer, |info| {
+                durable("T", name)(info);
+                info.prefetch_size = 1;
+                info.selector = (consumer == 3).then(|| "colour = 1".into());
+            })
+            .unwrap();
+        }
+        (1..=3).for_each(|number| rig.send_with(client, number, on_topic));
+        assert_eq!((rig.stored(), rig.by_consumer(client)), (6, vec![(1, 1), (2, 1)]));
+        rig.consumed(client, 1, client, 1, 1).unwrap();
+        let mut rig = rig.restart(clean);
+        let client = rig.connect();
+        rig.send_colour(client, 4, 1);
+        rig.send_with(client, 5, |message| {
+            on_topic(message);
+            message.marshalled_properties = properties(&[("colour", 1)]);
+        });
+        rig.subscribe(client, 1, durable("T", "one")).unwrap();
+        rig.subscribe(client, 2, durable("T", "two")).unwrap();
+        rig.subscribe(client, 3, |info| {
+            durable("T", "three")(info);
+            info.selector = Some("colour = 1".into());
+        })
+        .unwrap();
+        assert_eq!(
+            rig.by_consumer(client),
+            [(1, 2), (1, 3), (1, 5), (2, 1), (2, 2), (2, 3), (2, 5), (3, 5)]
+        );
+    }
+}
+
+#[test]
 fn a_durable_subscription_with_a_wildcard_joins_topics_that_come_later() {
     let mut rig = Rig::new(true);
     let client = rig.connect();

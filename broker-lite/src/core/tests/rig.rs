@@ -7,7 +7,8 @@ use openwire_client::wire::*;
 
 use crate::core::{ConnectionKey, Core, CoreConfig, Effect, Effects, OutcomeLimits, Stats, Then, not_stored};
 use crate::store::{
-    Committed, DestinationKey, MessageKey, Op, Recovered, RecoveredDestination, RecoveredMessage, StoreError,
+    Committed, DestinationKey, MessageKey, Op, Prepared, Recovered, RecoveredDestination, RecoveredMessage,
+    StoreError, StoredDestination,
 };
 
 pub(super) struct Rig {
@@ -26,7 +27,9 @@ pub(super) struct Rig {
     waiting: Vec<(Then, bool)>,
     loads: Vec<Vec<MessageKey>>,
     stored: BTreeMap<MessageKey, (Arc<Message>, u32)>,
-    names: BTreeMap<DestinationKey, (Arc<str>, u64)>,
+    names: BTreeMap<DestinationKey, (StoredDestination, u64)>,
+    prepared: BTreeMap<DestinationKey, Arc<Prepared>>,
+    due: BTreeMap<MessageKey, (i64, u32)>,
     committed: Vec<Committed>,
     forgotten: i64,
     next_client: u32,
@@ -113,6 +116,8 @@ impl Rig {
             loads: Vec::new(),
             stored: BTreeMap::new(),
             names: BTreeMap::new(),
+            prepared: BTreeMap::new(),
+            due: BTreeMap::new(),
             committed: Vec::new(),
             forgotten: 0,
             next_client: 0,
@@ -120,14 +125,27 @@ impl Rig {
     }
 
     /// A core that starts on what this one has stored.
-    pub(super) fn restart(self, clean: bool) -> Self {
+    pub(super) fn restart(mut self, clean: bool) -> Self {
+        let prepared = &self.prepared;
+        self.names.retain(|key, (destination, _)| {
+            *destination != StoredDestination::Transaction || prepared.contains_key(key)
+        });
+        let names = &self.names;
+        self.stored.retain(|key, _| names.contains_key(&key.destination));
         let destinations = self
             .names
             .iter()
-            .map(|(&key, (name, dispatched))| RecoveredDestination {
+            .map(|(&key, (destination, dispatched))| RecoveredDestination {
                 key,
-                name: name.clone(),
+                destination: destination.clone(),
                 dispatched: *dispatched,
+                due: self
+                    .due
+                    .iter()
+                    .filter(|(message, _)| message.destination == key)
+                    .map(|(message, (at, times))| (message.sequence, *at, *times))
+                    .collect(),
+                prepared: self.prepared.get(&key).cloned(),
                 messages: self
                     .stored
                     .iter()
@@ -154,6 +172,8 @@ impl Rig {
             now: self.now,
             stored: self.stored,
             names: self.names,
+            prepared: self.prepared,
+            due: self.due,
             committed: self.committed,
             forgotten: self.forgotten,
             ..Self::new(true)
@@ -204,7 +224,7 @@ impl Rig {
         ops.iter().all(|op| {
             match op {
                 Op::CreateDestination { key, .. } => created.push(*key),
-                Op::Put { key, .. } => {
+                Op::Put { key, .. } | Op::Share { key, .. } | Op::Move { to: key, .. } => {
                     return created.contains(&key.destination) || self.names.contains_key(&key.destination);
                 }
                 _ => {}
@@ -252,14 +272,16 @@ impl Rig {
 
     fn apply(&mut self, op: Op) {
         match op {
-            Op::CreateDestination { key, name } => {
+            Op::CreateDestination { key, destination } => {
                 assert!(
-                    self.names.insert(key, (name, 0)).is_none(),
+                    self.names.insert(key, (destination, 0)).is_none(),
                     "a key is given out once"
                 );
             }
             Op::RemoveDestination { key } => {
                 self.names.remove(&key);
+                self.prepared.remove(&key);
+                self.due.retain(|message, _| message.destination != key);
                 self.stored.retain(|message, _| message.destination != key);
             }
             Op::Put { key, message } => {
@@ -268,7 +290,32 @@ impl Rig {
                     "a message is stored once"
                 );
             }
-            Op::Remove { key } => assert!(self.stored.remove(&key).is_some(), "a message is removed once"),
+            Op::Remove { key } => {
+                self.due.remove(&key);
+                assert!(self.stored.remove(&key).is_some(), "a message is removed once");
+            }
+            Op::Share { key, of } => {
+                let message = self.stored[&of].0.clone();
+                assert!(
+                    self.stored.insert(key, (message, 0)).is_none(),
+                    "a message is shared once"
+                );
+            }
+            Op::Move { from, to } => {
+                if let Some(message) = self.stored.remove(&from) {
+                    self.due.remove(&from);
+                    assert!(self.stored.insert(to, message).is_none(), "a place is used once");
+                }
+            }
+            Op::Prepare {
+                destination,
+                prepared,
+            } => {
+                self.prepared.insert(destination, prepared);
+            }
+            Op::Due { key, at, times } => {
+                self.due.insert(key, (at, times));
+            }
             Op::Redelivered { key, count } => {
                 if let Some((_, redelivered)) = self.stored.get_mut(&key) {
                     *redelivered = count;

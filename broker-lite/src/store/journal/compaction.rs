@@ -4,14 +4,15 @@
 //! When the log is more than twice as long as what is needed of it, the oldest segment is walked through
 //! and what is still there is written again, at the end of the log. That costs at most about one byte
 //! written for each byte freed, and leaves a log of at most about twice what is stored, and a few segments.
-//! It comes to an end because copies lie close together: no more than an eighth of a segment is catalog.
+//! It comes to an end because copies lie close together: no more than an eighth of a segment is catalog. A message
+//! that lies at several keys is copied once, and what says where else it lies stands behind it.
 
 use std::sync::Arc;
 
-use super::super::{MessageKey, StoreError};
+use super::super::StoreError;
 use super::frame::{ALIGN, FrameHeader, FrameKind, HEADER, begin_frame, frame_len};
-use super::index::{Copied, Index, Location};
-use super::record::{PutRecord, RECORD_PREFIX, encode_copy, is_put, put_key_of, record_len};
+use super::index::{Copied, Index, Location, Survivor};
+use super::record::{PutRecord, RECORD_PREFIX, SHARE_LEN, encode_copy, is_put, put_key_of, record_len};
 use super::segment::Segment;
 use super::window::Window;
 use super::writer::{Pending, Purpose, Writer};
@@ -167,22 +168,34 @@ impl Walk {
             let length = record_len(prefix)
                 .filter(|&length| length <= left)
                 .ok_or_else(|| format!("no record at byte {}", self.at))?;
-            let survivor = self.survivor(prefix, length, &writer.shared.index.lock());
-            if let Some((key, from, redelivered)) = survivor {
+            let survivor = self.survivor(prefix, &writer.shared.index.lock());
+            if let Some(survivor) = survivor {
                 let copied = writer.buffer.len() - start;
-                if !copies.is_empty() && copied + length > COPIED_IN_A_TURN {
+                let copy = length + survivor.others.len() * SHARE_LEN;
+                if !copies.is_empty() && copied + copy > COPIED_IN_A_TURN {
                     break;
                 }
+                let key = survivor.key;
                 let record = window.get(self.at, length).map_err(|error| error.to_string())?;
-                if PutRecord::parse(record).is_none() {
+                let Some(put) = PutRecord::parse(record) else {
                     return Err(format!("message {} is damaged at byte {}", key.sequence, self.at));
-                }
-                encode_copy(record, redelivered, &mut writer.buffer);
+                };
+                let initial = put.redelivered;
+                encode_copy(record, key, &mut writer.buffer);
+                let index = writer.shared.index.lock();
+                index.encode_beside(&survivor, initial, &mut writer.buffer);
+                drop(index);
+                let from = survivor.location;
                 let to = Location {
                     offset: copied as u32,
                     ..from
                 };
-                copies.push(Copied { key, from, to });
+                copies.push(Copied {
+                    key,
+                    others: survivor.others,
+                    from,
+                    to,
+                });
             }
             self.at += length as u64;
         }
@@ -202,16 +215,12 @@ impl Walk {
         Ok(())
     }
 
-    /// The key, place and counter of the message whose record begins so, if this is where it lies.
-    fn survivor(&self, prefix: &[u8], length: usize, index: &Index) -> Option<(MessageKey, Location, u32)> {
+    /// The message whose record begins so and stands here, if it is needed.
+    fn survivor(&self, prefix: &[u8], index: &Index) -> Option<Survivor> {
         if !is_put(prefix) {
             return None;
         }
-        let key = put_key_of(prefix)?;
-        let location = *index.state().get(key)?;
-        let is_here = location.segment == self.segment.number
-            && u64::from(location.offset) == self.at
-            && location.length as usize == length;
-        is_here.then(|| (key, location, index.state().redelivered(key)))
+        let offset = u32::try_from(self.at).ok()?;
+        index.survivor(put_key_of(prefix)?, self.segment.number, offset)
     }
 }

@@ -125,9 +125,13 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use parking_lot::Mutex;
 
-use super::{Batch, Done, Loaded, MessageKey, Recovered, Store, StoreError, StoreStats, identity};
+use super::{
+    Batch, DestinationKey, Done, Loaded, MessageKey, Recovered, Store, StoreError, StoreStats, identity,
+};
 
+mod catalog;
 mod compaction;
+mod describe;
 mod disk;
 mod frame;
 mod index;
@@ -137,6 +141,7 @@ mod record;
 mod recovery;
 mod segment;
 mod shared;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -147,6 +152,7 @@ use disk::{Directory, Disk};
 use frame::{ALIGN, FrameKind, HEADER, Position, begin_frame, end_frame, frame_len};
 use index::Index;
 use reader::Request;
+use record::encode_removal;
 use recovery::{Ending, Recovery, recover};
 use segment::{FIRST_SEGMENT, Pool, Segment};
 use shared::{Shared, Stop};
@@ -284,6 +290,7 @@ impl Journal {
             ..
         } = recovery;
         let journal = journal.unwrap_or_else(rand::random);
+        let ended = index.drop_unprepared();
         let recovered = index
             .state()
             .recovered(identity(journal), ending == Ending::Closed, |message| {
@@ -297,7 +304,7 @@ impl Journal {
             index.disk_bytes(),
         );
         let pool = Arc::new(pool.map_err(failed)?);
-        let (active, at) = begin(&pool, &mut index, journal, end)?;
+        let (active, at) = begin(&pool, &mut index, journal, end, &ended)?;
 
         let shared = Arc::new(Shared::new(index, at, options.backlog_limit));
         // Neither queue has a bound: the writer sends a few tasks in a turn and must not wait, and who asks for
@@ -385,12 +392,14 @@ fn settle(disk: &dyn Disk, recovery: &mut Recovery) -> io::Result<()> {
     Ok(())
 }
 
-/// Begins the segment behind `end`, and says where the log goes on.
+/// Begins the segment behind `end`, and says where the log goes on. The log says that the transactions `ended`
+/// are gone, so that the next opener finds the same.
 fn begin(
     pool: &Pool,
     index: &mut Index,
     journal: u64,
     end: Position,
+    ended: &[DestinationKey],
 ) -> Result<(Arc<Segment>, Position), StoreError> {
     let number = match end.segment {
         0 => FIRST_SEGMENT,
@@ -405,12 +414,21 @@ fn begin(
     let mut frame = BytesMut::new();
     let start = begin_frame(&mut frame);
     catalog.encode(&mut frame);
-    let segment = pool.segment(number, frame_len(frame.len() - HEADER) as u64, 0)?;
-    let at = Position {
+    let mut removals = BytesMut::new();
+    ended.iter().for_each(|key| encode_removal(*key, &mut removals));
+    let catalog_len = frame_len(frame.len() - HEADER) as u64;
+    let segment = pool.segment(number, catalog_len, frame_len(removals.len()) as u64)?;
+    let mut at = Position {
         segment: number,
         offset: 0,
     };
     end_frame(&mut frame, start, FrameKind::Catalog, journal, at, end);
+    if !removals.is_empty() {
+        at.offset = frame.len() as u32;
+        let start = begin_frame(&mut frame);
+        frame.extend_from_slice(&removals);
+        end_frame(&mut frame, start, FrameKind::Batch, journal, at, end);
+    }
     let failed = |error| StoreError::Io(format!("{}: {error}", segment.name()));
     segment.file.write_all_at(&frame, 0).map_err(failed)?;
     segment.file.sync().map_err(failed)?;

@@ -34,6 +34,8 @@ struct Read {
     slot: usize,
     location: Location,
     segment: Arc<Segment>,
+    /// The key in the record, which is another one if the message was shared or moved.
+    own: MessageKey,
 }
 
 type Answers = Vec<(MessageKey, Option<Arc<Message>>)>;
@@ -65,11 +67,12 @@ fn locate(shared: &Shared, keys: &[MessageKey]) -> Vec<Read> {
     for (chunk, keys) in keys.chunks(LOOKUP).enumerate() {
         let index = shared.index.lock();
         reads.extend(keys.iter().enumerate().filter_map(|(slot, &key)| {
-            let (location, segment) = index.locate(key)?;
+            let (location, segment, own) = index.locate(key)?;
             Some(Read {
                 slot: chunk * LOOKUP + slot,
                 location,
                 segment: segment.clone(),
+                own,
             })
         }));
     }
@@ -132,7 +135,7 @@ fn answer(read: &Read, record: &Bytes, answers: &mut Answers) -> Result<(), Stor
         reason: format!("message {}: {reason}", key.sequence),
     };
     let put = PutRecord::parse(record)
-        .filter(|put| put.key == *key)
+        .filter(|put| put.key == read.own)
         .ok_or_else(|| damaged("its record does not stand here or its checksum is wrong".into()))?;
     *answer = Some(put.message(record).map_err(|error| damaged(error.to_string()))?);
     Ok(())

@@ -1,38 +1,51 @@
-//! Records and catalogs to bytes and back. The layout is described in the [journal's documentation](super).
+//! Records to bytes and back. The layout is described in the [journal's documentation](super).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openwire_client::wire::{Message, ProducerId, WireError, marshal, unmarshal};
 
 use super::super::state::{initial_redelivered, producer_of};
-use super::super::{Committed, DestinationKey, MessageKey, Op, StoreError, accounting_size};
-
-/// The version of the layout, in each catalog.
-const VERSION: u32 = 2;
-
-/// The version before there were outcomes of transactions, which is still read.
-const WITHOUT_OUTCOMES: u32 = 1;
+use super::super::{
+    Committed, DestinationKey, MessageKey, Op, Prepared, StoreError, StoredDestination, accounting_size,
+};
+use super::describe::{get_destination, get_prepared, put_destination, put_prepared};
 
 const PUT: u8 = 1;
 const REMOVE: u8 = 2;
 const REDELIVERED: u8 = 3;
 const DISPATCHED: u8 = 4;
-const CREATE_DESTINATION: u8 = 5;
+/// A queue: the other destinations have a record of their own since version 3.
+const CREATE_QUEUE: u8 = 5;
 const REMOVE_DESTINATION: u8 = 6;
 const COMMITTED: u8 = 7;
+const SHARE: u8 = 8;
+const MOVE: u8 = 9;
+const CREATE_DESTINATION: u8 = 10;
+const PREPARE: u8 = 11;
+const DUE: u8 = 12;
 
 /// Bytes of a put before producer and body.
 const PUT_HEADER: usize = 33;
 /// What the CRC of a put covers begins here.
 const PUT_CHECKED: usize = 5;
-/// Where the counter of a put stands.
-const PUT_REDELIVERED: usize = 25;
+/// Where the key of a put stands.
+const PUT_KEY: std::ops::Range<usize> = 9..21;
 /// Bytes of an outcome before the connection's id.
 const COMMITTED_HEADER: usize = 29;
 /// Bytes of a producer before the connection's id.
-const PRODUCER_HEADER: usize = 24;
+pub(super) const PRODUCER_HEADER: usize = 24;
+/// Bytes of a move before the producer.
+const MOVE_HEADER: usize = 29;
+/// Bytes before what a created or prepared destination is.
+const DESTINATION_HEADER: usize = 9;
+
+/// Bytes of a share.
+pub(super) const SHARE_LEN: usize = 25;
+/// Bytes of a redelivery counter.
+pub(super) const REDELIVERED_LEN: usize = 17;
+/// Bytes of a time at which a message is due.
+pub(super) const DUE_LEN: usize = 25;
 
 /// How much of a record tells its length.
 pub(super) const RECORD_PREFIX: usize = PUT_HEADER;
@@ -54,7 +67,7 @@ pub(super) enum Record<'a> {
     },
     CreateDestination {
         key: DestinationKey,
-        name: &'a str,
+        destination: StoredDestination,
     },
     RemoveDestination {
         key: DestinationKey,
@@ -62,6 +75,25 @@ pub(super) enum Record<'a> {
     Committed {
         outcome: Committed,
         forgotten: i64,
+    },
+    Share {
+        key: MessageKey,
+        of: MessageKey,
+    },
+    Move {
+        from: MessageKey,
+        to: MessageKey,
+        /// Who sent it, and its number there, if it counts from here on.
+        producer: Option<(ProducerRecord<'a>, i64)>,
+    },
+    Prepare {
+        destination: DestinationKey,
+        prepared: Prepared,
+    },
+    Due {
+        key: MessageKey,
+        at: i64,
+        times: u32,
     },
 }
 
@@ -71,6 +103,7 @@ pub(super) struct PutRecord<'a> {
     pub(super) key: MessageKey,
     /// Its accounting size.
     pub(super) size: u32,
+    /// The counter it was put with.
     pub(super) redelivered: u32,
     /// Its producer, and its number there.
     pub(super) producer: Option<(ProducerRecord<'a>, i64)>,
@@ -97,19 +130,19 @@ impl ProducerRecord<'_> {
     }
 }
 
-/// Appends the record of a change.
-pub(super) fn encode_op(op: &Op, out: &mut BytesMut) -> Result<(), StoreError> {
+/// Appends the record of a change. `sender` is who sent a message that is moved off a transaction.
+pub(super) fn encode_op(
+    op: &Op,
+    sender: Option<(&ProducerId, i64)>,
+    out: &mut BytesMut,
+) -> Result<(), StoreError> {
     match op {
         Op::Put { key, message } => return encode_put(*key, message, out),
         Op::Remove { key } => {
             out.put_u8(REMOVE);
             put_key(*key, out);
         }
-        Op::Redelivered { key, count } => {
-            out.put_u8(REDELIVERED);
-            put_key(*key, out);
-            out.put_u32_le(*count);
-        }
+        Op::Redelivered { key, count } => encode_redelivered(*key, *count, out),
         Op::Dispatched {
             destination,
             sequence,
@@ -118,15 +151,20 @@ pub(super) fn encode_op(op: &Op, out: &mut BytesMut) -> Result<(), StoreError> {
             out.put_u32_le(destination.0);
             out.put_u64_le(*sequence);
         }
-        Op::CreateDestination { key, name } => {
-            out.put_u8(CREATE_DESTINATION);
+        Op::CreateDestination {
+            key,
+            destination: StoredDestination::Queue(name),
+        } => {
+            out.put_u8(CREATE_QUEUE);
             out.put_u32_le(key.0);
             put_text(name, out);
         }
-        Op::RemoveDestination { key } => {
-            out.put_u8(REMOVE_DESTINATION);
-            out.put_u32_le(key.0);
+        Op::CreateDestination { key, destination } => {
+            encode_described(CREATE_DESTINATION, *key, out, |out| {
+                put_destination(destination, out)
+            });
         }
+        Op::RemoveDestination { key } => encode_removal(*key, out),
         Op::Committed { outcome, forgotten } => {
             out.put_u8(COMMITTED);
             out.put_u32_le(outcome.connection.len() as u32);
@@ -135,28 +173,83 @@ pub(super) fn encode_op(op: &Op, out: &mut BytesMut) -> Result<(), StoreError> {
             out.put_i64_le(*forgotten);
             out.put_slice(outcome.connection.as_bytes());
         }
+        Op::Share { key, of } => encode_share(*key, *of, out),
+        Op::Move { from, to } => {
+            out.put_u8(MOVE);
+            put_key(*from, out);
+            put_key(*to, out);
+            let len = sender.map_or(0, |(producer, _)| PRODUCER_HEADER + connection_id(producer).len());
+            out.put_u32_le(len as u32);
+            if let Some((producer, sequence)) = sender {
+                put_producer(producer, sequence, out);
+            }
+        }
+        Op::Prepare {
+            destination,
+            prepared,
+        } => encode_described(PREPARE, *destination, out, |out| put_prepared(prepared, out)),
+        Op::Due { key, at, times } => encode_due(*key, *at, *times, out),
     }
     Ok(())
 }
 
-fn put_key(key: MessageKey, out: &mut BytesMut) {
+/// Appends that the message at `of` lies at `key` as well.
+pub(super) fn encode_share(key: MessageKey, of: MessageKey, out: &mut BytesMut) {
+    out.put_u8(SHARE);
+    put_key(key, out);
+    put_key(of, out);
+}
+
+/// Appends the redelivery counter of a message.
+pub(super) fn encode_redelivered(key: MessageKey, count: u32, out: &mut BytesMut) {
+    out.put_u8(REDELIVERED);
+    put_key(key, out);
+    out.put_u32_le(count);
+}
+
+/// Appends when a message is due, and how often it fired.
+pub(super) fn encode_due(key: MessageKey, at: i64, times: u32, out: &mut BytesMut) {
+    out.put_u8(DUE);
+    put_key(key, out);
+    out.put_i64_le(at);
+    out.put_u32_le(times);
+}
+
+/// Appends that a destination is gone.
+pub(super) fn encode_removal(key: DestinationKey, out: &mut BytesMut) {
+    out.put_u8(REMOVE_DESTINATION);
+    out.put_u32_le(key.0);
+}
+
+/// Appends a record that ends with a description.
+fn encode_described(kind: u8, key: DestinationKey, out: &mut BytesMut, describe: impl FnOnce(&mut BytesMut)) {
+    out.put_u8(kind);
+    out.put_u32_le(key.0);
+    let length = out.len();
+    out.put_u32_le(0);
+    describe(out);
+    let described = (out.len() - length - 4) as u32;
+    out[length..length + 4].copy_from_slice(&described.to_le_bytes());
+}
+
+pub(super) fn put_key(key: MessageKey, out: &mut BytesMut) {
     out.put_u32_le(key.destination.0);
     out.put_u64_le(key.sequence);
 }
 
-fn put_text(text: &str, out: &mut BytesMut) {
+pub(super) fn put_text(text: &str, out: &mut BytesMut) {
     out.put_u32_le(text.len() as u32);
     out.put_slice(text.as_bytes());
 }
 
-fn put_producer(producer: &ProducerId, sequence: i64, out: &mut BytesMut) {
+pub(super) fn put_producer(producer: &ProducerId, sequence: i64, out: &mut BytesMut) {
     out.put_i64_le(producer.value);
     out.put_i64_le(producer.session_id);
     out.put_i64_le(sequence);
     out.put_slice(connection_id(producer).as_bytes());
 }
 
-fn connection_id(producer: &ProducerId) -> &str {
+pub(super) fn connection_id(producer: &ProducerId) -> &str {
     producer.connection_id.as_deref().unwrap_or_default()
 }
 
@@ -189,14 +282,20 @@ fn seal_put(record: &mut [u8]) {
     record[1..PUT_CHECKED].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Appends a put once more, with the counter the message has by now. `record` is what
-/// [`PutRecord::parse`] accepted.
-pub(super) fn encode_copy(record: &[u8], redelivered: u32, out: &mut BytesMut) {
+/// Appends a put once more, for a key at which the message lies by now. `record` is what [`PutRecord::parse`]
+/// accepted.
+pub(super) fn encode_copy(record: &[u8], key: MessageKey, out: &mut BytesMut) {
     let start = out.len();
     out.put_slice(record);
-    let copy = &mut out[start..];
-    copy[PUT_REDELIVERED..PUT_REDELIVERED + 4].copy_from_slice(&redelivered.to_le_bytes());
-    seal_put(copy);
+    if put_key_of(record) != Some(key) {
+        put_key_at(key, &mut out[start..][PUT_KEY]);
+        seal_put(&mut out[start..]);
+    }
+}
+
+fn put_key_at(key: MessageKey, mut at: &mut [u8]) {
+    at.put_u32_le(key.destination.0);
+    at.put_u64_le(key.sequence);
 }
 
 /// The length of the record that begins with `prefix`, which is at least [`RECORD_PREFIX`] bytes of it or
@@ -209,11 +308,14 @@ pub(super) fn record_len(prefix: &[u8]) -> Option<usize> {
     Some(match *prefix.first()? {
         PUT => PUT_HEADER + field(5)? + field(PUT_HEADER - 4)?,
         REMOVE => 13,
-        REDELIVERED => 17,
+        REDELIVERED => REDELIVERED_LEN,
         DISPATCHED => 13,
-        CREATE_DESTINATION => 9 + field(5)?,
+        CREATE_QUEUE | CREATE_DESTINATION | PREPARE => DESTINATION_HEADER + field(5)?,
         REMOVE_DESTINATION => 5,
         COMMITTED => COMMITTED_HEADER + field(1)?,
+        SHARE => SHARE_LEN,
+        MOVE => MOVE_HEADER + field(MOVE_HEADER - 4)?,
+        DUE => DUE_LEN,
         _ => return None,
     })
 }
@@ -225,24 +327,24 @@ pub(super) fn is_put(prefix: &[u8]) -> bool {
 
 /// The key of the put that begins with `prefix`.
 pub(super) fn put_key_of(prefix: &[u8]) -> Option<MessageKey> {
-    get_key(&mut prefix.get(9..)?)
+    get_key(&mut prefix.get(PUT_KEY)?)
 }
 
-fn get_key(from: &mut &[u8]) -> Option<MessageKey> {
+pub(super) fn get_key(from: &mut &[u8]) -> Option<MessageKey> {
     Some(MessageKey {
         destination: DestinationKey(from.try_get_u32_le().ok()?),
         sequence: from.try_get_u64_le().ok()?,
     })
 }
 
-fn get_text<'a>(from: &mut &'a [u8]) -> Option<&'a str> {
+pub(super) fn get_text<'a>(from: &mut &'a [u8]) -> Option<&'a str> {
     let len = from.try_get_u32_le().ok()? as usize;
     let (text, rest) = from.split_at_checked(len)?;
     *from = rest;
     std::str::from_utf8(text).ok()
 }
 
-fn get_producer(mut from: &[u8]) -> Option<(ProducerRecord<'_>, i64)> {
+pub(super) fn get_producer(mut from: &[u8]) -> Option<(ProducerRecord<'_>, i64)> {
     let value = from.try_get_i64_le().ok()?;
     let session_id = from.try_get_i64_le().ok()?;
     let sequence = from.try_get_i64_le().ok()?;
@@ -273,9 +375,45 @@ impl<'a> Record<'a> {
                 destination: DestinationKey(rest.try_get_u32_le().ok()?),
                 sequence: rest.try_get_u64_le().ok()?,
             },
-            CREATE_DESTINATION => Self::CreateDestination {
+            CREATE_QUEUE => Self::CreateDestination {
                 key: DestinationKey(rest.try_get_u32_le().ok()?),
-                name: get_text(&mut rest)?,
+                destination: StoredDestination::Queue(get_text(&mut rest)?.into()),
+            },
+            CREATE_DESTINATION | PREPARE => {
+                let destination = DestinationKey(rest.try_get_u32_le().ok()?);
+                let mut described = record.get(DESTINATION_HEADER..)?;
+                let parsed = match record[0] {
+                    PREPARE => Self::Prepare {
+                        destination,
+                        prepared: get_prepared(&mut described)?,
+                    },
+                    _ => Self::CreateDestination {
+                        key: destination,
+                        destination: get_destination(&mut described)?,
+                    },
+                };
+                described.is_empty().then_some(parsed)?
+            }
+            SHARE => Self::Share {
+                key: get_key(&mut rest)?,
+                of: get_key(&mut rest)?,
+            },
+            MOVE => {
+                let (mut header, producer) = record.split_at_checked(MOVE_HEADER)?;
+                header = header.get(1..)?;
+                Self::Move {
+                    from: get_key(&mut header)?,
+                    to: get_key(&mut header)?,
+                    producer: match producer {
+                        [] => None,
+                        producer => Some(get_producer(producer)?),
+                    },
+                }
+            }
+            DUE => Self::Due {
+                key: get_key(&mut rest)?,
+                at: rest.try_get_i64_le().ok()?,
+                times: rest.try_get_u32_le().ok()?,
             },
             COMMITTED => {
                 let (header, connection) = record.split_at_checked(COMMITTED_HEADER)?;
@@ -341,118 +479,12 @@ impl<'a> PutRecord<'a> {
     }
 }
 
-/// What a segment begins with: everything but messages that the segments before it said.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Catalog {
-    /// The oldest segment that is still needed.
-    pub(super) oldest: u32,
-    pub(super) next_sequence: u64,
-    pub(super) next_destination: u32,
-    /// Key, name and dispatched watermark.
-    pub(super) destinations: Vec<(DestinationKey, Arc<str>, u64)>,
-    pub(super) producers: Vec<(ProducerId, i64)>,
-    /// Outcomes of transactions up to this time may be missing.
-    pub(super) forgotten: i64,
-    /// The oldest first.
-    pub(super) committed: Vec<Committed>,
-}
-
-impl Catalog {
-    /// Appends the payload of a catalog frame.
-    pub(super) fn encode(&self, out: &mut BytesMut) {
-        out.put_u32_le(VERSION);
-        out.put_u32_le(self.oldest);
-        out.put_u64_le(self.next_sequence);
-        out.put_u32_le(self.next_destination);
-        out.put_u32_le(self.destinations.len() as u32);
-        for (key, name, dispatched) in &self.destinations {
-            out.put_u32_le(key.0);
-            out.put_u64_le(*dispatched);
-            put_text(name, out);
-        }
-        out.put_u32_le(self.producers.len() as u32);
-        for (producer, sequence) in &self.producers {
-            out.put_u32_le((PRODUCER_HEADER + connection_id(producer).len()) as u32);
-            put_producer(producer, *sequence, out);
-        }
-        out.put_i64_le(self.forgotten);
-        // A busy connection has many outcomes: its id is written once.
-        let mut connections: BTreeMap<&str, Vec<&Committed>> = BTreeMap::new();
-        for outcome in &self.committed {
-            connections.entry(&outcome.connection).or_default().push(outcome);
-        }
-        out.put_u32_le(connections.len() as u32);
-        for (connection, outcomes) in connections {
-            put_text(connection, out);
-            out.put_u32_le(outcomes.len() as u32);
-            for outcome in outcomes {
-                out.put_i64_le(outcome.transaction);
-                out.put_i64_le(outcome.at);
-            }
-        }
-    }
-
-    /// Reads the payload of a catalog frame; the error says what is wrong.
-    pub(super) fn parse(mut from: &[u8]) -> Result<Self, &'static str> {
-        const SHORT: &str = "the catalog ends too early";
-        let version = from.try_get_u32_le().map_err(|_| SHORT)?;
-        if !(WITHOUT_OUTCOMES..=VERSION).contains(&version) {
-            return Err("the journal was written by another version");
-        }
-        let mut catalog = Self::parse_fields(&mut from).ok_or(SHORT)?;
-        if version > WITHOUT_OUTCOMES {
-            catalog.parse_outcomes(&mut from).ok_or(SHORT)?;
-        }
-        Ok(catalog)
-    }
-
-    fn parse_fields(from: &mut &[u8]) -> Option<Self> {
-        let mut catalog = Self {
-            oldest: from.try_get_u32_le().ok()?,
-            next_sequence: from.try_get_u64_le().ok()?,
-            next_destination: from.try_get_u32_le().ok()?,
-            ..Self::default()
-        };
-        // The counts are not trusted with an allocation: each entry has to be there.
-        for _ in 0..from.try_get_u32_le().ok()? {
-            let key = DestinationKey(from.try_get_u32_le().ok()?);
-            let dispatched = from.try_get_u64_le().ok()?;
-            catalog
-                .destinations
-                .push((key, get_text(from)?.into(), dispatched));
-        }
-        for _ in 0..from.try_get_u32_le().ok()? {
-            let len = from.try_get_u32_le().ok()? as usize;
-            let (producer, rest) = from.split_at_checked(len)?;
-            *from = rest;
-            let (producer, sequence) = get_producer(producer)?;
-            catalog.producers.push((producer.id(), sequence));
-        }
-        Some(catalog)
-    }
-
-    fn parse_outcomes(&mut self, from: &mut &[u8]) -> Option<()> {
-        self.forgotten = from.try_get_i64_le().ok()?;
-        for _ in 0..from.try_get_u32_le().ok()? {
-            let connection: Arc<str> = get_text(from)?.into();
-            for _ in 0..from.try_get_u32_le().ok()? {
-                self.committed.push(Committed {
-                    connection: connection.clone(),
-                    transaction: from.try_get_i64_le().ok()?,
-                    at: from.try_get_i64_le().ok()?,
-                });
-            }
-        }
-        self.committed.sort_by_key(|outcome| outcome.at);
-        Some(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use openwire_client::wire::MessageId;
     use proptest::prelude::*;
 
+    use super::super::super::StoredXid;
     use super::super::frame::FrameHeader;
     use super::*;
 
@@ -489,7 +521,7 @@ mod tests {
             key: key(9),
             message: message.clone(),
         };
-        encode_op(&op, &mut out).unwrap();
+        encode_op(&op, None, &mut out).unwrap();
         let record = out.split_off(3).freeze();
         assert_eq!(record_len(&record[..RECORD_PREFIX]), Some(record.len()));
         assert_eq!(put_key_of(&record), Some(key(9)));
@@ -503,12 +535,14 @@ mod tests {
         );
         assert_eq!(put.message(&record).unwrap(), message);
 
-        encode_copy(&record, 5, &mut out);
-        let copy = out.split_off(3).freeze();
-        assert_eq!(copy.len(), record.len());
-        let put = PutRecord::parse(&copy).unwrap();
-        assert_eq!((put.key, put.redelivered), (key(9), 5));
-        assert_eq!(put.message(&copy).unwrap(), message);
+        for to in [9, 10] {
+            encode_copy(&record, key(to), &mut out);
+            let copy = out.split_off(3).freeze();
+            assert_eq!(copy.len(), record.len());
+            let put = PutRecord::parse(&copy).unwrap();
+            assert_eq!((put.key, put.redelivered), (key(to), 2));
+            assert_eq!(put.message(&copy).unwrap(), message);
+        }
         for byte in 0..record.len() {
             let mut broken = record.to_vec();
             broken[byte] ^= 1;
@@ -533,11 +567,24 @@ mod tests {
 
     #[test]
     fn other_records_come_back() {
-        let name: Arc<str> = "queue://Ä".into();
+        let queue = StoredDestination::Queue("queue://Ä".into());
+        let prepared = Prepared {
+            xid: StoredXid {
+                format_id: 1,
+                global: Bytes::from_static(b"g"),
+                branch: Bytes::from_static(b"b"),
+            },
+            acknowledged: vec![key(20)],
+        };
+        let sender = ProducerId {
+            connection_id: Some("ID:ü".into()),
+            value: 12,
+            session_id: 13,
+        };
         let ops = [
             Op::CreateDestination {
                 key: DestinationKey(1),
-                name: name.clone(),
+                destination: queue.clone(),
             },
             Op::Remove { key: key(2) },
             Op::Redelivered {
@@ -555,9 +602,31 @@ mod tests {
                 outcome: committed("ID:ö", 9, 10),
                 forgotten: 11,
             },
+            Op::CreateDestination {
+                key: DestinationKey(12),
+                destination: StoredDestination::Schedule,
+            },
+            Op::Share {
+                key: key(13),
+                of: key(14),
+            },
+            Op::Move {
+                from: key(15),
+                to: key(16),
+            },
+            Op::Prepare {
+                destination: DestinationKey(17),
+                prepared: Arc::new(prepared.clone()),
+            },
+            Op::Due {
+                key: key(18),
+                at: -19,
+                times: 20,
+            },
         ];
         let mut out = BytesMut::new();
-        ops.iter().for_each(|op| encode_op(op, &mut out).unwrap());
+        ops.iter()
+            .for_each(|op| encode_op(op, Some((&sender, 14)), &mut out).unwrap());
         let mut at = 0;
         let records = std::iter::from_fn(|| {
             let (record, len) = Record::parse(out.get(at..)?)?;
@@ -570,7 +639,7 @@ mod tests {
             [
                 Record::CreateDestination {
                     key: DestinationKey(1),
-                    name: "queue://Ä"
+                    destination: first,
                 },
                 Record::Remove {
                     key: MessageKey { sequence: 2, .. }
@@ -590,55 +659,47 @@ mod tests {
                     outcome,
                     forgotten: 11
                 },
+                Record::CreateDestination {
+                    key: DestinationKey(12),
+                    destination: StoredDestination::Schedule,
+                },
+                Record::Share {
+                    key: MessageKey { sequence: 13, .. },
+                    of: MessageKey { sequence: 14, .. },
+                },
+                Record::Move {
+                    from: MessageKey { sequence: 15, .. },
+                    to: MessageKey { sequence: 16, .. },
+                    producer: Some((producer, 14)),
+                },
+                Record::Prepare {
+                    destination: DestinationKey(17),
+                    prepared: found,
+                },
+                Record::Due {
+                    key: MessageKey { sequence: 18, .. },
+                    at: -19,
+                    times: 20
+                },
             ] if *outcome == committed("ID:ö", 9, 10)
+                && *first == queue
+                && producer.id() == sender
+                && *found == prepared
         ));
         assert_eq!(at, out.len());
-    }
-
-    #[test]
-    fn a_catalog_comes_back() {
-        let catalog = Catalog {
-            oldest: 1,
-            next_sequence: 2,
-            next_destination: 3,
-            destinations: vec![
-                (DestinationKey(1), "queue://a".into(), 9),
-                (DestinationKey(2), "".into(), 0),
-            ],
-            producers: vec![(
-                ProducerId {
-                    connection_id: Some("c".into()),
-                    value: 1,
-                    session_id: 2,
-                },
-                3,
-            )],
-            forgotten: 4,
-            committed: vec![committed("b", 1, 5), committed("a", 1, 6), committed("b", 2, 7)],
+        let alone = Op::Move {
+            from: key(1),
+            to: key(2),
         };
-        let mut out = BytesMut::new();
-        catalog.encode(&mut out);
-        for len in 0..out.len() {
-            assert!(Catalog::parse(&out[..len]).is_err());
-        }
-        assert_eq!(Catalog::parse(&out).as_ref(), Ok(&catalog));
-        // The version before ended with the producers.
-        out[0] = WITHOUT_OUTCOMES as u8;
-        let old = Catalog {
-            forgotten: 0,
-            committed: Vec::new(),
-            ..catalog
-        };
-        assert_eq!(Catalog::parse(&out), Ok(old));
-        for other in [0, VERSION as u8 + 1] {
-            out[0] = other;
-            assert!(Catalog::parse(&out).unwrap_err().contains("version"));
-        }
+        encode_op(&alone, None, &mut out).unwrap();
+        let (record, len) = Record::parse(&out[at..]).unwrap();
+        assert!(matches!(record, Record::Move { producer: None, .. }));
+        assert_eq!(at + len, out.len());
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(first in 0u8..9, mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_make_it_panic(first in 0u8..14, mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Some(begin) = bytes.first_mut() {
                 *begin = first;
             }
@@ -649,7 +710,6 @@ mod tests {
             put_key_of(&bytes);
             Record::parse(&bytes);
             PutRecord::parse(&bytes);
-            prop_assert!(Catalog::parse(&bytes).is_err() || bytes.len() >= 28);
         }
     }
 }

@@ -4,10 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use super::super::StoreError;
+use super::catalog::Catalog;
 use super::disk::Disk;
 use super::frame::{FrameKind, HEADER, Position, frame_len, parse_reclaim};
 use super::index::{Index, Location};
-use super::record::{Catalog, Record};
+use super::record::Record;
 use super::segment::{FIRST_SEGMENT, Segment, segment_name, segment_number};
 use super::window::Window;
 
@@ -200,8 +201,9 @@ impl Recovery {
                     if !self.index.put(put.key, location, put.redelivered) {
                         return Err(damaged(at, "a message for a destination that does not exist"));
                     }
-                    if let Some((producer, sequence)) = put.producer.filter(|_| arrived) {
-                        self.index.note_producer(&producer.id(), sequence);
+                    if let Some((producer, sequence)) = put.producer {
+                        self.index
+                            .note_sender(put.key, &producer.id(), sequence, !arrived);
                     }
                 }
                 Record::Remove { key } => self.index.remove(key),
@@ -210,9 +212,30 @@ impl Recovery {
                     destination,
                     sequence,
                 } => self.index.set_dispatched(destination, sequence),
-                Record::CreateDestination { key, name } => self.index.create_destination(key, name.into()),
+                Record::CreateDestination { key, destination } => {
+                    self.index.create_destination(key, destination);
+                }
                 Record::RemoveDestination { key } => self.index.remove_destination(key),
                 Record::Committed { outcome, forgotten } => self.index.note_outcome(outcome, forgotten),
+                Record::Share { key, .. } | Record::Move { to: key, .. }
+                    if self.index.state().destination(key.destination).is_none() =>
+                {
+                    return Err(damaged(at, "a message for a destination that does not exist"));
+                }
+                Record::Share { key, of } => self.index.replay_share(key, of),
+                Record::Move { from, to, producer } => {
+                    let sent = producer.map(|(producer, sequence)| (producer.id(), sequence));
+                    self.index.replay_move(from, to, sent);
+                }
+                Record::Prepare {
+                    destination,
+                    prepared,
+                } => {
+                    if !self.index.prepare(destination, Arc::new(prepared)) {
+                        return Err(damaged(at, "a prepared transaction that does not exist"));
+                    }
+                }
+                Record::Due { key, at, times } => self.index.set_due(key, at, times),
             }
             offset += length;
         }

@@ -20,6 +20,9 @@ const TURN_BYTES: usize = 8 * 1024 * 1024;
 /// What a record takes beside the payload of its message, for the backlog; about right is enough.
 const RECORD_OVERHEAD: usize = 256;
 
+/// About what it takes that a message lies elsewhere, with who sent it.
+const REFERENCE: usize = 64;
+
 /// A batch that is not yet written.
 pub(super) struct Waiting {
     pub(super) batch: Batch,
@@ -270,7 +273,9 @@ fn estimate(batch: &Batch) -> usize {
         .iter()
         .map(|op| match op {
             Op::Put { message, .. } => RECORD_OVERHEAD + payload_len(message),
-            Op::CreateDestination { name, .. } => name.len(),
+            Op::CreateDestination { .. } => RECORD_OVERHEAD,
+            Op::Prepare { prepared, .. } => RECORD_OVERHEAD + 12 * prepared.acknowledged.len(),
+            Op::Share { .. } | Op::Move { .. } => REFERENCE,
             _ => 0,
         })
         .sum();

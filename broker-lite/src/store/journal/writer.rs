@@ -9,10 +9,12 @@ use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use rustc_hash::FxHashSet;
+use openwire_client::wire::ProducerId;
+use rustc_hash::FxHashMap;
 
-use super::super::state::check;
-use super::super::{Batch, DestinationKey, Op, StoreError, accounting_size};
+use super::super::check::{Kind, Plan, check};
+use super::super::state::producer_of;
+use super::super::{Batch, DestinationKey, MessageKey, Op, StoreError, accounting_size};
 use super::Durability;
 use super::compaction::Compaction;
 use super::frame::{
@@ -65,7 +67,7 @@ pub(super) struct Writer {
     /// The same of the batch at hand.
     places: Vec<Location>,
     /// Which destinations exist once everything pending is applied.
-    destinations: FxHashSet<DestinationKey>,
+    destinations: FxHashMap<DestinationKey, Kind>,
     /// What was applied in this turn: dropped after the callbacks.
     applied: Vec<Pending>,
     /// Segments written to and not synced.
@@ -117,7 +119,10 @@ impl Writer {
         compaction: Compaction,
     ) -> Self {
         let index = shared.index.lock();
-        let destinations = index.state().destinations().map(|(key, _)| key).collect();
+        let destinations = index.state().destinations();
+        let destinations = destinations
+            .map(|(key, stored)| (key, Kind::from(&stored.destination)))
+            .collect();
         drop(index);
         Self {
             shared,
@@ -217,15 +222,33 @@ impl Writer {
         if size > MAX_PAYLOAD {
             return Err(too_large(size));
         }
-        let changes = check(&batch, |key| self.destinations.contains(&key))?;
+        let changes = check(&batch, |key| self.destinations.get(&key).copied())?;
+        // What was encoded before is brought into the index to know whether a message is there.
+        let plan = Plan::of(&batch, |key| {
+            self.flush()?;
+            Ok(self.shared.index.lock().state().get(key).is_some())
+        })?;
         let start = begin_frame(&mut self.buffer);
         self.places.clear();
-        for op in &batch.ops {
+        let mut shares = false;
+        for (index, op) in batch.ops.iter().enumerate() {
+            if plan.is_idle(index) {
+                continue;
+            }
             let record = self.buffer.len();
-            if let Err(error) = encode_op(op, &mut self.buffer) {
+            let encoded = match op {
+                Op::Move { from, .. } => {
+                    let sender = self.sender(*from, plan.put_of(index).and_then(|put| batch.ops.get(put)));
+                    let sender = sender.as_ref().map(|(producer, number)| (producer, *number));
+                    encode_op(op, sender, &mut self.buffer)
+                }
+                _ => encode_op(op, None, &mut self.buffer),
+            };
+            if let Err(error) = encoded {
                 self.buffer.truncate(start);
                 return Err(error);
             }
+            shares |= matches!(op, Op::Share { .. });
             if let Op::Put { message, .. } = op {
                 self.places.push(Location {
                     segment: 0,
@@ -240,21 +263,31 @@ impl Writer {
                 return Err(too_large(payload));
             }
         }
-        let purpose = match self.places.is_empty() {
+        let purpose = match self.places.is_empty() && !shares {
             true => Purpose::Upkeep,
             false => Purpose::Messages,
         };
         let at = self.place(start, FrameKind::Batch, purpose)?;
         self.locations
             .extend(self.places.drain(..).map(|place| place.moved_to(at)));
-        for (key, exists) in changes {
-            match exists {
-                true => self.destinations.insert(key),
-                false => self.destinations.remove(&key),
+        for (key, kind) in changes {
+            match kind {
+                Some(kind) => self.destinations.insert(key, kind),
+                None => self.destinations.remove(&key),
             };
         }
         self.pending.push(Pending::Batch(batch));
         Ok(())
+    }
+
+    /// Who sent a message that is moved, if it lies on a transaction: it counts from here on. `put` is what put
+    /// it, if that is in the same batch; if not, the index knows the message.
+    fn sender(&self, from: MessageKey, put: Option<&Op>) -> Option<(ProducerId, i64)> {
+        let owned = |(producer, number): (&ProducerId, i64)| (producer.clone(), number);
+        match put {
+            Some(Op::Put { message, .. }) => producer_of(message).map(owned),
+            _ => self.shared.index.lock().state().sender(from).map(owned),
+        }
     }
 
     /// Completes the frame that begins at `start` in the buffer and says where it stands in the log, which

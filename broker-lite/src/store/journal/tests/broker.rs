@@ -8,6 +8,7 @@ use super::super::super::suite::DEADLINE;
 use super::faults::FaultyDisk;
 use super::open;
 use crate::Broker;
+use crate::store::StoredDestination;
 
 #[tokio::test]
 async fn a_commit_that_a_full_disk_refuses_is_rolled_back_and_can_be_done_again() {
@@ -66,7 +67,10 @@ async fn a_commit_that_a_full_disk_refuses_is_rolled_back_and_can_be_done_again(
     let mut left: Vec<_> = recovered
         .destinations
         .iter()
-        .map(|destination| (&*destination.name, destination.messages.len()))
+        .map(|found| match &found.destination {
+            StoredDestination::Queue(name) => (&**name, found.messages.len()),
+            other => panic!("{other:?}"),
+        })
         .collect();
     left.sort_unstable();
     assert_eq!(

@@ -11,28 +11,77 @@ use rand::{RngExt, SeedableRng};
 
 use super::super::{Durability, Journal, JournalOptions};
 use super::faults::{Crash, FaultyDisk};
-use super::{append, committed, key, load, message, producer, wait};
-use crate::store::{Batch, Committed, DestinationKey, MessageKey, Op, Recovered, Store, StoreError};
+use super::workload::random_batch;
+use super::{append, key, load, producer, wait};
+use crate::store::{
+    Batch, Committed, MessageKey, Op, Prepared, Recovered, RecoveredDestination, Store, StoreError,
+    StoredDestination,
+};
 
 /// How many seeds are run; `JOURNAL_SEEDS` in the environment changes it.
 const SEEDS: u64 = 250;
 
 /// What a store should hold, as simply as it can be said.
 #[derive(Debug, Clone, PartialEq)]
-struct Model {
-    destinations: BTreeMap<u32, Destination>,
-    next_sequence: u64,
-    next_destination: u32,
+pub(super) struct Model {
+    pub(super) destinations: BTreeMap<u32, Destination>,
+    pub(super) next_sequence: u64,
+    pub(super) next_destination: u32,
     producers: Vec<(i64, i64)>,
-    committed: Vec<Committed>,
-    forgotten: i64,
+    pub(super) committed: Vec<Committed>,
+    pub(super) forgotten: i64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct Destination {
-    name: Arc<str>,
+pub(super) struct Destination {
+    destination: StoredDestination,
     dispatched: u64,
-    messages: BTreeMap<u64, (Arc<Message>, u32)>,
+    prepared: Option<Arc<Prepared>>,
+    pub(super) messages: BTreeMap<u64, Stored>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Stored {
+    message: Arc<Message>,
+    redelivered: u32,
+    due: Option<(i64, u32)>,
+}
+
+impl Stored {
+    fn new(message: Arc<Message>) -> Self {
+        Self {
+            redelivered: message.redelivery_counter as u32,
+            message,
+            due: None,
+        }
+    }
+}
+
+impl Destination {
+    pub(super) fn is_transaction(&self) -> bool {
+        self.destination == StoredDestination::Transaction
+    }
+
+    fn matches(&self, found: &RecoveredDestination) -> bool {
+        let due = self
+            .messages
+            .iter()
+            .filter_map(|(&sequence, stored)| stored.due.map(|(at, times)| (sequence, at, times)));
+        self.destination == found.destination
+            && self.dispatched == found.dispatched
+            && self.prepared == found.prepared
+            && due.eq(found.due.iter().copied())
+            && self.messages.len() == found.messages.len()
+            && self
+                .messages
+                .iter()
+                .zip(&found.messages)
+                .all(|((&sequence, stored), found)| {
+                    sequence == found.sequence
+                        && stored.redelivered == found.redelivered
+                        && crate::store::accounting_size(&stored.message) == found.size
+                })
+    }
 }
 
 impl Model {
@@ -47,63 +96,110 @@ impl Model {
         }
     }
 
+    fn note(&mut self, message: &Message) {
+        let id = message.message_id.as_ref().unwrap();
+        let producer = id.producer_id.as_ref().unwrap().value;
+        let seen = self.producers.iter().position(|(known, _)| *known == producer);
+        let before = seen.map_or(i64::MIN, |at| self.producers.remove(at).1);
+        self.producers
+            .push((producer, before.max(id.producer_sequence_id)));
+    }
+
+    fn used(&mut self, sequence: u64) {
+        self.next_sequence = self.next_sequence.max(sequence + 1);
+    }
+
+    fn set(&mut self, key: MessageKey, stored: Stored) {
+        let destination = self.destinations.get_mut(&key.destination.0).unwrap();
+        destination.messages.insert(key.sequence, stored);
+        self.used(key.sequence);
+    }
+
+    fn take(&mut self, key: MessageKey) -> Option<Stored> {
+        let destination = self.destinations.get_mut(&key.destination.0)?;
+        destination.messages.remove(&key.sequence)
+    }
+
     fn apply(&mut self, batch: &Batch) {
-        for op in &batch.ops {
-            match op {
-                Op::CreateDestination { key, name } => {
-                    let destination = Destination {
-                        name: name.clone(),
-                        dispatched: 0,
-                        messages: BTreeMap::new(),
-                    };
-                    self.destinations.insert(key.0, destination);
-                    self.next_destination = self.next_destination.max(key.0 + 1);
-                }
-                Op::RemoveDestination { key } => {
-                    self.destinations.remove(&key.0);
-                }
-                Op::Put { key, message } => {
-                    let destination = self.destinations.get_mut(&key.destination.0).unwrap();
-                    let counter = message.redelivery_counter as u32;
-                    destination
-                        .messages
-                        .insert(key.sequence, (message.clone(), counter));
-                    self.next_sequence = self.next_sequence.max(key.sequence + 1);
-                    let id = message.message_id.as_ref().unwrap();
-                    let producer = id.producer_id.as_ref().unwrap().value;
-                    let seen = self.producers.iter().position(|(known, _)| *known == producer);
-                    let before = seen.map_or(i64::MIN, |at| self.producers.remove(at).1);
-                    self.producers
-                        .push((producer, before.max(id.producer_sequence_id)));
-                }
-                Op::Remove { key } => {
-                    if let Some(destination) = self.destinations.get_mut(&key.destination.0) {
-                        destination.messages.remove(&key.sequence);
-                    }
-                }
-                Op::Redelivered { key, count } => {
-                    let destination = self.destinations.get_mut(&key.destination.0);
-                    if let Some(message) = destination.and_then(|found| found.messages.get_mut(&key.sequence))
-                    {
-                        message.1 = *count;
-                    }
-                }
-                Op::Dispatched {
-                    destination,
-                    sequence,
-                } => {
-                    self.next_sequence = self.next_sequence.max(sequence + 1);
-                    if let Some(destination) = self.destinations.get_mut(&destination.0) {
-                        destination.dispatched = destination.dispatched.max(*sequence);
-                    }
-                }
-                Op::Committed { outcome, forgotten } => {
-                    self.committed.push(outcome.clone());
-                    self.forgotten = self.forgotten.max(*forgotten);
-                    self.committed.retain(|outcome| outcome.at > self.forgotten);
+        batch.ops.iter().for_each(|op| self.apply_op(op));
+    }
+
+    pub(super) fn apply_op(&mut self, op: &Op) {
+        match op {
+            Op::CreateDestination { key, destination } => {
+                let destination = Destination {
+                    destination: destination.clone(),
+                    dispatched: 0,
+                    prepared: None,
+                    messages: BTreeMap::new(),
+                };
+                self.destinations.insert(key.0, destination);
+                self.next_destination = self.next_destination.max(key.0 + 1);
+            }
+            Op::RemoveDestination { key } => {
+                self.destinations.remove(&key.0);
+            }
+            Op::Put { key, message } => {
+                self.set(*key, Stored::new(message.clone()));
+                if !self.destinations[&key.destination.0].is_transaction() {
+                    self.note(message);
                 }
             }
+            Op::Remove { key } => {
+                self.take(*key);
+            }
+            Op::Share { key, of } => {
+                let message = self.message(*of).expect("the workload shares what is there");
+                self.set(*key, Stored::new(message.clone()));
+            }
+            Op::Move { from, to } => {
+                if let Some(mut stored) = self.take(*from) {
+                    if self.destinations[&from.destination.0].is_transaction() {
+                        self.note(&stored.message);
+                    }
+                    stored.due = None;
+                    self.set(*to, stored);
+                }
+            }
+            Op::Prepare {
+                destination,
+                prepared,
+            } => {
+                let destination = self.destinations.get_mut(&destination.0).unwrap();
+                destination.prepared = Some(prepared.clone());
+            }
+            Op::Due { key, at, times } => {
+                if let Some(stored) = self.stored_mut(*key) {
+                    stored.due = Some((*at, *times));
+                }
+            }
+            Op::Redelivered { key, count } => {
+                if let Some(stored) = self.stored_mut(*key) {
+                    stored.redelivered = *count;
+                }
+            }
+            Op::Dispatched {
+                destination,
+                sequence,
+            } => {
+                self.used(*sequence);
+                if let Some(destination) = self.destinations.get_mut(&destination.0) {
+                    destination.dispatched = destination.dispatched.max(*sequence);
+                }
+            }
+            Op::Committed { outcome, forgotten } => {
+                self.committed.push(outcome.clone());
+                self.forgotten = self.forgotten.max(*forgotten);
+                self.committed.retain(|outcome| outcome.at > self.forgotten);
+            }
         }
+    }
+
+    /// What the next opener finds of this: transactions that were not prepared are gone.
+    fn reopened(mut self) -> Self {
+        self.destinations
+            .retain(|_, found| !found.is_transaction() || found.prepared.is_some());
+        self
     }
 
     fn matches(&self, recovered: &Recovered) -> bool {
@@ -112,19 +208,7 @@ impl Model {
                 .destinations
                 .iter()
                 .zip(&recovered.destinations)
-                .all(|((&key, expected), found)| {
-                    key == found.key.0
-                        && expected.name == found.name
-                        && expected.dispatched == found.dispatched
-                        && expected.messages.len() == found.messages.len()
-                        && expected.messages.iter().zip(&found.messages).all(
-                            |((&sequence, (message, redelivered)), found)| {
-                                sequence == found.sequence
-                                    && *redelivered == found.redelivered
-                                    && crate::store::accounting_size(message) == found.size
-                            },
-                        )
-                });
+                .all(|((&key, expected), found)| key == found.key.0 && expected.matches(found));
         let producers = self.producers.iter().map(|&(id, last)| (producer(id), last));
         destinations
             && self.next_sequence == recovered.next_sequence
@@ -134,11 +218,16 @@ impl Model {
             && self.forgotten == recovered.forgotten
     }
 
-    fn keys(&self) -> Vec<MessageKey> {
+    pub(super) fn keys(&self) -> Vec<MessageKey> {
         self.destinations
             .iter()
             .flat_map(|(&destination, found)| found.messages.keys().map(move |&at| key(destination, at)))
             .collect()
+    }
+
+    fn stored_mut(&mut self, key: MessageKey) -> Option<&mut Stored> {
+        let destination = self.destinations.get_mut(&key.destination.0)?;
+        destination.messages.get_mut(&key.sequence)
     }
 
     fn message(&self, key: MessageKey) -> Option<&Arc<Message>> {
@@ -146,78 +235,7 @@ impl Model {
         destination
             .messages
             .get(&key.sequence)
-            .map(|(message, _)| message)
-    }
-
-    /// Makes a batch that makes sense after the ones before, and applies it.
-    fn random_batch(&mut self, random: &mut SmallRng) -> Batch {
-        let mut batch = Batch::default();
-        for _ in 0..random.random_range(1..6) {
-            let one = Batch {
-                ops: vec![self.random_op(random)],
-            };
-            self.apply(&one);
-            batch.ops.extend(one.ops);
-        }
-        batch
-    }
-
-    fn random_op(&self, random: &mut SmallRng) -> Op {
-        let destinations: Vec<u32> = self.destinations.keys().copied().collect();
-        if destinations.is_empty() || (destinations.len() < 4 && random.random_ratio(1, 20)) {
-            let number = self.next_destination;
-            return Op::CreateDestination {
-                key: DestinationKey(number),
-                name: format!("queue://q{number}").into(),
-            };
-        }
-        let destination = destinations[random.random_range(0..destinations.len())];
-        let messages = &self.destinations[&destination].messages;
-        let first = messages.keys().next().copied().unwrap_or(1);
-        let any = |random: &mut SmallRng| {
-            let at = messages
-                .range(random.random_range(first..=self.next_sequence)..)
-                .next();
-            key(destination, at.map_or(first, |(sequence, _)| *sequence))
-        };
-        match random.random_range(0..105) {
-            100.. => {
-                let at = self.committed.last().map_or(self.forgotten, |last| last.at) + 1;
-                Op::Committed {
-                    outcome: committed(random.random_range(0..3), random.random_range(1..1_000), at),
-                    forgotten: (at - random.random_range(1..50)).max(self.forgotten),
-                }
-            }
-            0 => Op::RemoveDestination {
-                key: DestinationKey(destination),
-            },
-            1..10 => Op::Redelivered {
-                key: any(random),
-                count: random.random_range(0..5),
-            },
-            10..20 => Op::Dispatched {
-                destination: DestinationKey(destination),
-                sequence: random.random_range(0..self.next_sequence),
-            },
-            20..50 => Op::Remove { key: any(random) },
-            // Mostly the first, as consumers do.
-            50..60 => Op::Remove {
-                key: key(destination, first),
-            },
-            other => {
-                let size = match other {
-                    99 => random.random_range(0..40_000),
-                    95..99 => random.random_range(0..5_000),
-                    _ => random.random_range(0..600),
-                };
-                let mut message = message(random.random_range(0..20), random.random_range(1..1_000), size);
-                message.redelivery_counter = i32::from(random.random_ratio(1, 10));
-                Op::Put {
-                    key: key(destination, self.next_sequence + random.random_range(0..2)),
-                    message: Arc::new(message),
-                }
-            }
-        }
+            .map(|stored| &stored.message)
     }
 }
 
@@ -237,13 +255,16 @@ impl Expected {
         }
         let mut model = self.base;
         let mut batches = self.perhaps.iter();
-        while !model.matches(recovered) {
+        loop {
+            let reopened = model.clone().reopened();
+            if reopened.matches(recovered) {
+                return reopened;
+            }
             match batches.next() {
                 Some(batch) => model.apply(batch),
                 None => panic!("seed {seed}: none of {} states matches", self.perhaps.len() + 1),
             }
         }
-        model
     }
 }
 
@@ -366,7 +387,7 @@ fn live(
     let stored = Arc::new(Mutex::new(0));
     for number in 0..random.random_range(0..150) {
         let before = tight.then(|| model.clone());
-        let batch = model.random_batch(random);
+        let batch = random_batch(&mut model, random);
         if let Some(before) = before {
             // One at a time: a batch that finds no room is as if it had never been.
             match wait(append(journal, batch.ops.clone())) {

@@ -44,7 +44,7 @@ fn segments_without_messages_are_used_again() {
     drop(journal);
     let (_journal, recovered) = open(&disk);
     assert_eq!(recovered.next_sequence, sequence + 1);
-    assert_eq!(recovered.destinations[0].name.as_ref(), "queue://q1");
+    assert_eq!(recovered.destinations[0].destination, queue(1));
     assert_eq!(recovered.producers, [(producer(1), sequence as i64)]);
     assert!(recovered.destinations[0].messages.is_empty());
 }

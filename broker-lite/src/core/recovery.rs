@@ -1,0 +1,101 @@
+//! What the store held when the broker starts.
+
+use std::sync::Arc;
+
+use openwire_client::wire::{Destination, DestinationKind};
+
+use super::destinations::Target;
+use super::durable_subscription::DurableSubscription;
+use super::queue::{Entry, Queue, QueueKey};
+use super::subscription::Sight;
+use super::{Core, DEFAULT_PRIORITY, Effects, Turn};
+use crate::selector::Selector;
+use crate::store::{RecoveredDestination, StoredDestination, StoredSubscription};
+
+impl Core {
+    /// Takes over what the store held of a destination; `clean` if it was closed in order.
+    pub(super) fn recover(&mut self, stored: RecoveredDestination, clean: bool) {
+        match &stored.destination {
+            StoredDestination::Queue(name) => {
+                let destination = Destination::parse(name, DestinationKind::Queue);
+                let key = self.recover_queue(Queue::new(destination.clone()), &stored, clean);
+                self.destinations.insert(destination, Target::Queue(key));
+            }
+            StoredDestination::Subscription(subscription) => {
+                let subscription = subscription.clone();
+                self.recover_subscription(&subscription, &stored, clean);
+            }
+            StoredDestination::Transaction | StoredDestination::Schedule | StoredDestination::Retained(_) => {
+            }
+        }
+    }
+
+    fn recover_queue(&mut self, mut queue: Queue, stored: &RecoveredDestination, clean: bool) -> QueueKey {
+        queue.key = Some(stored.key);
+        queue.created = true;
+        queue.mark = stored.dispatched;
+        for message in &stored.messages {
+            // After a crash nobody knows who saw what: whatever may have been shown says so.
+            let shown = !clean && message.sequence <= stored.dispatched;
+            queue.put(Entry {
+                sequence: message.sequence,
+                size: message.size,
+                redelivered: message.redelivered.max(shown.into()),
+                stored: true,
+                tied: false,
+                priority: DEFAULT_PRIORITY,
+                body: None,
+            });
+        }
+        let key = QueueKey(self.queues.insert(queue));
+        self.stored_queues.insert(stored.key, key);
+        key
+    }
+
+    fn recover_subscription(
+        &mut self,
+        subscription: &StoredSubscription,
+        stored: &RecoveredDestination,
+        clean: bool,
+    ) {
+        let destination = Destination::parse(&subscription.destination, DestinationKind::Topic);
+        let selector = subscription
+            .selector
+            .as_ref()
+            .and_then(|text| match Selector::parse(text) {
+                Ok(selector) => Some(Arc::new(selector)),
+                // It was checked when it was stored. Too much is better than too little.
+                Err(error) => {
+                    tracing::error!(client = %subscription.client_id, name = %subscription.name, %error,
+                        "the selector of a durable subscription is not understood: it gets everything");
+                    None
+                }
+            });
+        let mut queue = Queue::new(destination.clone());
+        queue.durable = Some(Box::new(DurableSubscription {
+            client_id: subscription.client_id.clone(),
+            name: subscription.name.clone(),
+            destination: destination.clone(),
+            no_local: subscription.no_local,
+            sight: Sight {
+                priority: 0,
+                selector,
+                not_from: None,
+            },
+            active: false,
+        }));
+        let key = self.recover_queue(queue, stored, clean);
+        let id = (subscription.client_id.clone(), subscription.name.clone());
+        self.durables.insert(id, key);
+        let mut effects = Effects::new();
+        let turn = &mut Turn {
+            now: 0,
+            effects: &mut effects,
+        };
+        // It was accepted before.
+        if let Err(refusal) = self.attach(key, &destination, turn) {
+            tracing::error!(client = %subscription.client_id, name = %subscription.name, %refusal,
+                "a durable subscription gets nothing more");
+        }
+    }
+}
