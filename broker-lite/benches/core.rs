@@ -37,8 +37,10 @@ fn run(consumers: i64, stored: bool) -> f64 {
         resident_limit: usize::MAX,
         memory_limit: usize::MAX,
         outcomes: OutcomeLimits::default(),
+        rules: Default::default(),
     };
     let mut core = Core::new(
+        0,
         config,
         Recovered {
             next_sequence: 1,

@@ -269,6 +269,7 @@ impl BrokerBuilder {
             _ => recovered.identity.clone(),
         };
         let core = Core::new(
+            now_millis(),
             CoreConfig {
                 broker_name: name.clone(),
                 broker_id: broker_id(),
@@ -277,6 +278,7 @@ impl BrokerBuilder {
                 resident_limit: config.resident_limit,
                 memory_limit: config.memory_limit,
                 outcomes: config.outcomes,
+                rules: Arc::default(),
             },
             recovered,
         );

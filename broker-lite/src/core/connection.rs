@@ -16,6 +16,7 @@ use super::refusal::Refusal;
 use super::subscription::{InFlight, Pull, Sight, Source, Subscription, SubscriptionKey};
 use super::transaction::TransactionKey;
 use super::{Core, Outcome, Turn};
+use crate::policy::Prefetch;
 use crate::selector::Selector;
 use crate::store::accounting_size;
 
@@ -52,6 +53,8 @@ pub(super) struct Connection {
 pub(super) struct Producer {
     /// Bytes the producer may send ahead of acknowledgements; 0 is no limit.
     pub(super) window: i32,
+    /// Where it sends; none if it says so with each message.
+    pub(super) destination: Option<Destination>,
 }
 
 impl Connection {
@@ -246,6 +249,7 @@ impl Core {
             key,
             Producer {
                 window: info.window_size,
+                destination: info.destination,
             },
         );
         Ok(Outcome::Done)
@@ -254,7 +258,7 @@ impl Core {
     pub(super) fn consumer_info(
         &mut self,
         from: ConnectionKey,
-        info: Box<ConsumerInfo>,
+        mut info: Box<ConsumerInfo>,
         reply: Option<Then>,
         turn: &mut Turn<'_>,
     ) -> Result<Outcome, Refusal> {
@@ -275,12 +279,13 @@ impl Core {
             .clone()
             .ok_or_else(|| Refusal::destination("a consumer without a destination"))?;
         let durable = info.subscription_name.is_some();
+        info.prefetch_size = self.prefetch(&info);
         let source = match durable {
             true => Source::Queues(vec![self.activate(from, &info, &sight, turn)?]),
             false => self.resolve_for_consumer(from, &destination, turn)?,
         };
-        let (browser, exclusive) = (info.browser, info.exclusive);
-        let subscription = Subscription::new(id.clone(), from, info, source, sight.clone());
+        let browser = info.browser;
+        let subscription = Subscription::new(id.clone(), from, info, source, sight);
         let key = SubscriptionKey(self.subscriptions.insert(subscription));
         self.connections[from.0 as usize]
             .consumers
@@ -297,11 +302,9 @@ impl Core {
             Source::Queues(_) if browser => self.begin_browsing(key, turn),
             Source::Queues(queues) => {
                 for queue in queues.clone() {
-                    if self.queues[queue.0].add_consumer(key, sight.clone(), exclusive) {
-                        self.line_up(queue);
-                    }
+                    self.enter(key, queue, turn);
                 }
-                self.serve(key, turn);
+                self.settle(key, turn);
             }
             Source::Topics(topics) => {
                 let topics = topics.clone();
@@ -312,6 +315,20 @@ impl Core {
             }
         }
         Ok(outcome)
+    }
+
+    /// The prefetch of a consumer: its own, or that of the policy if it did not choose one.
+    fn prefetch(&self, info: &ConsumerInfo) -> i32 {
+        let Some(destination) = &info.destination else {
+            return info.prefetch_size;
+        };
+        let kind = match destination.is_queue() {
+            _ if info.subscription_name.is_some() => Prefetch::Durable,
+            true if info.browser => Prefetch::Browser,
+            true => Prefetch::Queue,
+            false => Prefetch::Topic,
+        };
+        self.policy_of(destination).prefetch(info.prefetch_size, kind)
     }
 
     pub(super) fn remove(
@@ -486,6 +503,7 @@ impl Core {
                 for queue in queues {
                     if let Some(durable) = &mut self.queues[queue.0].durable {
                         durable.active = false;
+                        durable.absent_since = turn.now;
                     }
                     // What waited for this consumer alone is for others now.
                     self.dispatch(queue, turn);

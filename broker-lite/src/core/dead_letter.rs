@@ -1,19 +1,58 @@
-//! Where messages go that nobody could consume: `ActiveMQ.DLQ`, as ActiveMQ's shared strategy has it.
+//! Where messages go that nobody could consume, as the policy of their destination has it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use openwire_client::wire::{Destination, Message, ValueMap, decode_map, encode_map};
+use openwire_client::wire::{Destination, Message, MessageId, ValueMap, decode_map, encode_map};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::durable::{Back, Consumed};
 use super::queue::{Entry, QueueKey};
-use super::route::Routes;
+use super::send::contains;
 use super::{Core, Turn};
-
-const DEAD_LETTER_QUEUE: &str = "ActiveMQ.DLQ";
+use crate::policy::{Audit, DeadLetter, DeadMessage};
 
 /// The cause of a message whose time is over.
 pub(super) const EXPIRED: &str = "Message Expired";
+
+/// Says why a message is a dead letter; ActiveMQ's `Message.DLQ_DELIVERY_FAILURE_CAUSE_PROPERTY`.
+const CAUSE: &str = "dlqDeliveryFailureCause";
+
+/// The ids of what went to the dead letters lately, so that a message that several subscriptions give up goes there once.
+#[derive(Debug, Default)]
+pub(super) struct DeadAudit(FxHashMap<Destination, Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    ids: FxHashSet<Arc<str>>,
+    order: VecDeque<Arc<str>>,
+}
+
+impl DeadAudit {
+    /// True if this message went there before; it has from now on.
+    fn is_duplicate(&mut self, audit: Audit, to: &Destination, id: &MessageId) -> bool {
+        let seen = self.0.entry(to.clone()).or_default();
+        let id: Arc<str> = id.to_string().into();
+        if !seen.ids.insert(id.clone()) {
+            return true;
+        }
+        seen.order.push_back(id);
+        if seen.order.len() > audit.depth as usize
+            && let Some(oldest) = seen.order.pop_front()
+        {
+            seen.ids.remove(&oldest);
+        }
+        false
+    }
+
+    /// The message is not there after all.
+    pub(super) fn forget(&mut self, to: &Destination, id: &MessageId) {
+        if let Some(seen) = self.0.get_mut(to) {
+            seen.ids.remove(id.to_string().as_str());
+        }
+    }
+}
 
 impl Core {
     /// The time of a message that waited is over.
@@ -26,33 +65,85 @@ impl Core {
         self.note_consumed(consumed.into_iter().collect(), turn);
     }
 
-    /// Moves a persistent message to the dead letter queue. A non-persistent one is dropped and counted, by
-    /// ActiveMQ's default, and so is one that nobody could consume from the dead letter queue itself.
-    pub(super) fn dead_letter(&mut self, queue: QueueKey, entry: Entry, cause: &str, turn: &mut Turn<'_>) {
-        self.discard(queue, &entry, turn);
-        let dead_letters = Destination::queue(DEAD_LETTER_QUEUE);
-        let on_dead_letters = self
-            .queues
-            .get(queue.0)
-            .is_some_and(|queue| queue.destination == dead_letters);
-        let message = entry
-            .body
-            .filter(|message| message.persistent && !on_dead_letters);
-        let target = match message {
-            Some(message) => self.resolve_for_send(&dead_letters, turn).ok().zip(Some(message)),
-            None => None,
-        };
-        let Some((target, message)) = target else {
+    /// Moves a message to the dead letters, or drops and counts it if the policy says so; by default one that is not
+    /// persistent is dropped, and so is one that nobody could consume from the dead letter queue itself.
+    pub(super) fn dead_letter(&mut self, key: QueueKey, entry: Entry, cause: &str, turn: &mut Turn<'_>) {
+        self.discard(key, &entry, turn);
+        let (Some(message), Some(queue)) = (entry.body, self.queues.get(key.0)) else {
             self.stats.discarded += 1;
             return;
         };
-        self.stats.dead_lettered += 1;
-        self.publish(
-            Routes::One(target),
-            Arc::new(dead_copy(&message, dead_letters, cause)),
-            None,
-            turn,
-        );
+        let durable = queue.durable.as_ref();
+        let durable = durable.map(|durable| (durable.client_id.clone(), durable.name.clone()));
+        let from = match durable {
+            Some(_) => message.destination.clone(),
+            None => Some(queue.destination.clone()),
+        };
+        let durable = durable.as_ref().map(|(client, name)| (&**client, &**name));
+        self.bury(from, durable, &message, cause, turn);
+    }
+
+    /// Sends a message that is on no queue any more to the dead letters, or counts it.
+    pub(super) fn bury(
+        &mut self,
+        from: Option<Destination>,
+        durable: Option<(&str, &str)>,
+        message: &Message,
+        cause: &str,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some((letter, from)) = from.and_then(|from| {
+            let letter = self.grave(&from, durable, message, cause == EXPIRED, turn.now)?;
+            Some((letter, from))
+        }) else {
+            self.stats.discarded += 1;
+            return;
+        };
+        let copy = Arc::new(dead_copy(message, from, letter, cause));
+        match self.route(&copy, turn) {
+            Ok(routes) => {
+                self.stats.dead_lettered += 1;
+                self.publish(routes, copy, None, turn);
+            }
+            Err(refusal) => {
+                tracing::warn!(%refusal, "a dead letter has nowhere to go");
+                self.stats.discarded += 1;
+            }
+        }
+    }
+
+    /// Where a dead message goes, if it goes anywhere.
+    fn grave(
+        &mut self,
+        from: &Destination,
+        durable: Option<(&str, &str)>,
+        message: &Message,
+        expired: bool,
+        now: i64,
+    ) -> Option<DeadLetter> {
+        let rules = self.config.rules.clone();
+        if rules
+            .discard_dead_letters
+            .as_ref()
+            .is_some_and(|discarding| discarding.discards(from))
+        {
+            return None;
+        }
+        let strategy = &rules.policies.for_destination(from).dead_letters;
+        let dead = DeadMessage {
+            destination: from,
+            durable,
+            persistent: message.persistent,
+            expired,
+        };
+        let letter = strategy.dead_letter(&dead, now)?;
+        if let (Some(audit), Some(id)) = (strategy.audit, &message.message_id)
+            && self.dead_audit.is_duplicate(audit, &letter.destination, id)
+        {
+            self.stats.duplicates += 1;
+            return None;
+        }
+        Some(letter)
     }
 }
 
@@ -60,27 +151,34 @@ impl Core {
 pub(super) fn is_dead_letter(message: &Message) -> bool {
     message.original_destination.is_some()
         && message
-            .destination
+            .marshalled_properties
             .as_ref()
-            .is_some_and(|destination| destination.name() == DEAD_LETTER_QUEUE)
+            .is_some_and(|properties| contains(properties, CAUSE.as_bytes()))
 }
 
-fn dead_copy(message: &Message, dead_letters: Destination, cause: &str) -> Message {
+fn dead_copy(message: &Message, from: Destination, letter: DeadLetter, cause: &str) -> Message {
     let mut copy = message.clone();
     let properties = copy.marshalled_properties.take().map(decode_map).transpose();
     // Properties that do not decode stay as they are: the message is more than its cause.
     let with_cause = properties.ok().and_then(|properties| {
         let mut properties: ValueMap = properties.unwrap_or_default();
-        properties.insert("originalExpiration", message.expiration);
-        properties.insert("dlqDeliveryFailureCause", cause);
+        if letter.expiration == 0 && message.expiration > 0 {
+            properties.insert("originalExpiration", message.expiration);
+        }
+        if !message.persistent {
+            properties.insert("originalDeliveryMode", "NON_PERSISTENT");
+        }
+        properties.insert(CAUSE, cause);
         let mut out = BytesMut::new();
         encode_map(&properties, &mut out).ok()?;
         Some(out.freeze())
     });
     copy.marshalled_properties = with_cause.or_else(|| message.marshalled_properties.clone());
-    copy.original_destination = copy.destination.replace(dead_letters);
+    copy.persistent = true;
+    copy.original_destination = Some(from);
+    copy.destination = Some(letter.destination);
     copy.original_transaction_id = copy.transaction_id.take();
     copy.redelivery_counter = 0;
-    copy.expiration = 0;
+    copy.expiration = letter.expiration;
     copy
 }

@@ -10,11 +10,8 @@ use super::refusal::Refusal;
 use super::subscription::{Source, SubscriptionKey};
 use super::topic::{Topic, TopicKey};
 use super::{Core, Outcome, Turn};
-use crate::policy::Pattern;
+use crate::policy::{Pattern, Policy};
 use crate::store::{DestinationKey, Op, StoredDestination, StoredSubscription};
-
-/// Destinations are made by naming them, so there must be an end to it.
-const MAX_DESTINATIONS: usize = 1_000_000;
 
 /// A name longer than this has no place in a store's tables.
 const MAX_NAME: usize = 4096;
@@ -123,22 +120,51 @@ impl Core {
         Ok(targets)
     }
 
+    /// What holds for a destination.
+    pub(super) fn policy_of(&self, destination: &Destination) -> Arc<Policy> {
+        self.config.rules.policies.for_destination(destination).clone()
+    }
+
+    pub(super) fn add_queue(&mut self, mut queue: Queue) -> QueueKey {
+        self.last_queue += 1;
+        queue.number = self.last_queue;
+        QueueKey(self.queues.insert(queue))
+    }
+
     pub(super) fn create(
         &mut self,
         destination: &Destination,
         turn: &mut Turn<'_>,
     ) -> Result<Target, Refusal> {
-        if self.destinations.len() >= MAX_DESTINATIONS {
+        let rules = self.config.rules.clone();
+        let most = rules.max_destinations;
+        if self.destinations.len() >= most {
             return Err(Refusal::resources(format!(
-                "the broker has {MAX_DESTINATIONS} destinations already"
+                "the broker has {most} destinations already"
             )));
         }
+        let (pattern, policy) = rules.policies.entry(destination);
+        if let (Some(pattern), Some(most)) = (pattern, policy.max_destinations) {
+            let held = self
+                .destinations
+                .keys()
+                .filter(|held| pattern.matches(held))
+                .count();
+            if held >= most as usize {
+                return Err(Refusal::resources(format!(
+                    "there are {most} destinations {pattern} already"
+                )));
+            }
+        }
         let target = if destination.is_queue() {
-            Target::Queue(QueueKey(self.queues.insert(Queue::new(destination.clone()))))
+            let queue = Queue::new(destination.clone(), policy.clone());
+            Target::Queue(self.add_queue(queue))
         } else {
-            Target::Topic(TopicKey(self.topics.insert(Topic::new(destination.clone()))))
+            let topic = Topic::new(destination.clone(), policy.clone());
+            Target::Topic(TopicKey(self.topics.insert(topic)))
         };
         self.destinations.insert(destination.clone(), target);
+        self.link(destination, target);
         if destination.is_pattern() {
             self.literal_patterns.push(destination.clone());
         }
@@ -279,7 +305,10 @@ impl Core {
                     }
                 }
             }
-            Some(Target::Queue(key)) => self.remove_queue(key, turn),
+            Some(Target::Queue(key)) => {
+                self.unlink(destination);
+                self.remove_queue(key, turn);
+            }
         }
     }
 

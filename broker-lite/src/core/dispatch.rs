@@ -6,10 +6,13 @@ use openwire_client::wire::{ConsumerControl, MessageDispatch, MessagePull};
 
 use super::backlog::Place;
 use super::effect::{ConnectionKey, Effect};
+use super::expiry::millis;
+use super::groups::Groups;
 use super::queue::{Choice, Entry, QueueKey};
 use super::refusal::Refusal;
 use super::send::is_expired;
 use super::subscription::{InFlight, Pull, Source, SubscriptionKey};
+use super::timer::Alarm;
 use super::{Core, Outcome, Turn};
 use crate::store::{MessageKey, Op};
 
@@ -19,6 +22,10 @@ const LOAD_MESSAGES: usize = 1024;
 const LOAD_BYTES: usize = 4 * 1024 * 1024;
 /// Bodies are asked for when fewer than this many stand ready at the front.
 const LOAD_AHEAD: usize = 256;
+
+/// How long a queue waits for `consumersBeforeDispatchStarts` that has no `timeBeforeDispatchStarts`, in milliseconds;
+/// as ActiveMQ.
+const WAIT_FOR_CONSUMERS: i64 = 1000;
 
 /// What may be done with a message that is next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +45,7 @@ impl Core {
         if !queue.browsers.is_empty() {
             self.serve_browsers(key, turn);
         }
-        if self.queues[key.0].backlog.is_empty() {
+        if self.queues[key.0].backlog.is_empty() || self.queues[key.0].held {
             return;
         }
         if self.queues[key.0].groups.is_some() {
@@ -55,7 +62,7 @@ impl Core {
                 Readiness::Waits => return,
                 Readiness::Gone => continue,
             }
-            let queue = &self.queues[key.0];
+            let queue = &mut self.queues[key.0];
             let message = queue.backlog.get(place).and_then(|entry| entry.body.clone());
             let Some(message) = message else { return };
             match queue.choose(place, &message) {
@@ -122,7 +129,7 @@ impl Core {
 
     /// Takes a message off its queue.
     pub(super) fn remove_waiting(&mut self, key: QueueKey, place: Place) -> Option<Entry> {
-        let entry = self.queues[key.0].backlog.remove(place)?;
+        let entry = self.queues[key.0].remove(place)?;
         if entry.stored && entry.body.is_some() {
             self.resident_used -= entry.size as usize;
         }
@@ -235,12 +242,14 @@ impl Core {
         else {
             return false;
         };
-        let groups = self.queues[key.0].groups.get_or_insert_default();
+        let queue = &mut self.queues[key.0];
+        let kind = queue.policy.group_map;
+        let groups = queue.groups.get_or_insert_with(|| Box::new(Groups::new(kind)));
         let owned = groups.owner(group) == Some(consumer);
         if owned && message.group_sequence < 0 {
             groups.close(group);
         } else if !owned || message.group_sequence == 1 {
-            groups.assign(group.clone(), consumer);
+            groups.assign(group, consumer);
             return true;
         }
         false
@@ -317,11 +326,49 @@ impl Core {
         }
         queues.push(key);
         subscription.starved.push_back(key);
+        self.enter(consumer, key, turn);
+        self.settle(consumer, turn);
+    }
+
+    /// A queue takes a consumer in.
+    pub(super) fn enter(&mut self, consumer: SubscriptionKey, key: QueueKey, turn: &mut Turn<'_>) {
+        let subscription = &self.subscriptions[consumer.0];
         let (sight, exclusive) = (subscription.sight.clone(), subscription.info.exclusive);
-        if self.queues[key.0].add_consumer(consumer, sight, exclusive) {
+        let queue = &mut self.queues[key.0];
+        if queue.add_consumer(consumer, sight, exclusive) {
             self.line_up(key);
         }
+        let queue = &mut self.queues[key.0];
+        let count = queue.consumers().len();
+        let wanted = queue.policy.consumers_before_dispatch_starts as usize;
+        let wait = match millis(queue.policy.time_before_dispatch_starts) {
+            0 if wanted > 0 => WAIT_FOR_CONSUMERS,
+            wait => wait,
+        };
+        if count == 1 && wait > 0 && wanted != 1 {
+            queue.held = true;
+            let alarm = Alarm::Start(key, queue.number);
+            self.alarms.set(turn.now.saturating_add(wait), alarm);
+        }
+    }
+
+    /// The consumer has its place in its queues and is served; those that waited for it begin.
+    pub(super) fn settle(&mut self, consumer: SubscriptionKey, turn: &mut Turn<'_>) {
         self.serve(consumer, turn);
+        for queue in self.subscriptions[consumer.0].queues().to_vec() {
+            let waiting = &self.queues[queue.0];
+            let wanted = waiting.policy.consumers_before_dispatch_starts as usize;
+            if waiting.held && wanted > 0 && waiting.consumers().len() >= wanted {
+                self.start(queue, turn);
+            }
+        }
+    }
+
+    /// A queue that waited for more consumers dispatches from now on.
+    pub(super) fn start(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
+        if std::mem::take(&mut self.queues[key.0].held) {
+            self.dispatch(key, turn);
+        }
     }
 
     /// Who is served has changed: those who have credit get in line.
@@ -368,9 +415,8 @@ impl Core {
             .filter(|entry| entry.stored && entry.body.is_some())
             .map(|entry| entry.size as usize)
             .sum::<usize>();
-        let queue = &mut self.queues[key.0];
         for entry in entries {
-            queue.put(entry);
+            self.put_waiting(key, entry, turn.now);
         }
     }
 
@@ -452,8 +498,7 @@ impl Core {
             timeout if timeout < 0 => Pull::NoWait,
             timeout => {
                 let until = turn.now.saturating_add(timeout);
-                self.pulls
-                    .push(std::cmp::Reverse((until, subscription.id.clone(), from)));
+                self.alarms.set(until, Alarm::Pull(from, subscription.id.clone()));
                 Pull::Until(until)
             }
         };

@@ -341,18 +341,21 @@ impl Core {
             refused.retain(|place| queue.backlog.get(*place).is_some_and(Entry::waits_for_store));
             let refused: Vec<_> = refused
                 .into_iter()
-                .filter_map(|place| queue.backlog.remove(place))
+                .filter_map(|place| queue.remove(place))
                 .collect();
             for entry in refused {
                 self.uncount(&entry);
                 self.stats.refused += 1;
-                if let Some(id) = entry
+                let Some((message, id)) = entry
                     .body
                     .as_ref()
-                    .filter(|message| !is_dead_letter(message))
-                    .and_then(|message| message.message_id.as_ref())
-                {
-                    self.audit.not_taken(id);
+                    .and_then(|message| Some((message, message.message_id.as_ref()?)))
+                else {
+                    continue;
+                };
+                match &message.destination {
+                    Some(destination) if is_dead_letter(message) => self.dead_audit.forget(destination, id),
+                    _ => self.audit.not_taken(id),
                 }
             }
         }

@@ -9,9 +9,11 @@ use openwire_client::wire::{ConsumerInfo, Destination, RemoveSubscriptionInfo};
 
 use super::destinations::{Target, Wildcard, parts};
 use super::effect::{ConnectionKey, Then};
+use super::expiry::millis;
 use super::queue::{Queue, QueueKey};
 use super::refusal::Refusal;
 use super::subscription::Sight;
+use super::timer::Alarm;
 use super::{Core, Outcome, Turn};
 
 /// The client id and the name of a subscription.
@@ -32,6 +34,8 @@ pub(super) struct DurableSubscription {
     pub(super) sight: Sight,
     /// Somebody consumes from it.
     pub(super) active: bool,
+    /// Since when nobody has, in milliseconds since 1970.
+    pub(super) absent_since: i64,
 }
 
 impl DurableSubscription {
@@ -57,6 +61,9 @@ impl Core {
         sight: &Sight,
         turn: &mut Turn<'_>,
     ) -> Result<QueueKey, Refusal> {
+        if self.config.rules.reject_durable_consumers {
+            return Err(Refusal::jms("Durable Consumers are not allowed"));
+        }
         let id = self.durable_name(from, info.subscription_name.clone())?;
         let destination = info.destination.clone().unwrap_or_else(|| Destination::topic(""));
         if !destination.is_topic() || parts(&destination)?.iter().any(Destination::is_temporary) {
@@ -90,10 +97,11 @@ impl Core {
             no_local: info.no_local,
             sight: sight.clone(),
             active: true,
+            absent_since: turn.now,
         };
-        let mut queue = Queue::new(destination.clone());
+        let mut queue = Queue::new(destination.clone(), self.policy_of(&destination));
         queue.durable = Some(Box::new(durable));
-        let key = QueueKey(self.queues.insert(queue));
+        let key = self.add_queue(queue);
         self.durables.insert(id.clone(), key);
         if let Err(refusal) = self.attach(key, &destination, turn) {
             self.remove_durable(&id, turn);
@@ -164,6 +172,32 @@ impl Core {
             topic.durables.retain(|&queue| queue != key);
         }
         self.remove_queue(key, turn);
+    }
+
+    /// It will be looked for subscriptions that have been away for too long.
+    pub(super) fn watch_absent(&mut self, now: i64) {
+        let rules = &self.config.rules;
+        if rules.offline_durable_subscriber_timeout.is_some() {
+            let after = millis(rules.offline_durable_subscriber_task_schedule).max(1);
+            self.alarms.set(now.saturating_add(after), Alarm::Absent);
+        }
+    }
+
+    /// Removes subscriptions that have been away for too long (`offlineDurableSubscriberTimeout`).
+    pub(super) fn remove_absent(&mut self, turn: &mut Turn<'_>) {
+        let Some(timeout) = self.config.rules.offline_durable_subscriber_timeout else {
+            return;
+        };
+        let since = turn.now.saturating_sub(millis(timeout));
+        let durables = self.durables.iter().filter(|(_, queue)| {
+            let durable = self.queues[queue.0].durable.as_ref();
+            durable.is_some_and(|durable| !durable.active && durable.absent_since <= since)
+        });
+        for id in durables.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            tracing::info!(client = %id.0, name = %id.1, "a durable subscription was away for too long: it is removed");
+            self.remove_durable(&id, turn);
+        }
+        self.watch_absent(turn.now);
     }
 
     fn durable_name(&self, from: ConnectionKey, name: Option<Arc<str>>) -> Result<DurableName, Refusal> {

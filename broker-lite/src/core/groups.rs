@@ -1,33 +1,40 @@
 //! Message groups (`JMSXGroupID`): all messages of a group go to one consumer, as long as it lives.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::backlog::Place;
 use super::subscription::SubscriptionKey;
+use crate::policy::{self, GroupMap};
 
 /// Who owns which group of a queue, and what waits for owners that have no credit.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Groups {
-    owners: FxHashMap<Arc<str>, SubscriptionKey>,
+    owners: policy::Groups<SubscriptionKey>,
     parked: FxHashMap<SubscriptionKey, BTreeSet<Place>>,
 }
 
 impl Groups {
-    pub(super) fn owner(&self, group: &str) -> Option<SubscriptionKey> {
-        self.owners.get(group).copied()
+    pub(super) fn new(kind: GroupMap) -> Self {
+        Self {
+            owners: policy::Groups::new(kind),
+            parked: FxHashMap::default(),
+        }
+    }
+
+    pub(super) fn owner(&mut self, group: &str) -> Option<SubscriptionKey> {
+        self.owners.owner(group)
     }
 
     /// The group is this consumer's from now on.
-    pub(super) fn assign(&mut self, group: Arc<str>, owner: SubscriptionKey) {
-        self.owners.insert(group, owner);
+    pub(super) fn assign(&mut self, group: &str, owner: SubscriptionKey) {
+        self.owners.assign(group, owner);
     }
 
     /// The group is nobody's.
     pub(super) fn close(&mut self, group: &str) {
-        self.owners.remove(group);
+        self.owners.close(group);
     }
 
     /// A message waits for this owner.
@@ -61,7 +68,7 @@ impl Groups {
 
     /// The consumer has ended: its groups are free, and what waited for it is for all to look at.
     pub(super) fn remove_owner(&mut self, owner: SubscriptionKey) -> BTreeSet<Place> {
-        self.owners.retain(|_, of| *of != owner);
+        self.owners.remove_owner(owner);
         self.parked.remove(&owner).unwrap_or_default()
     }
 }

@@ -26,25 +26,28 @@ mod dispatch;
 mod durable;
 mod durable_subscription;
 mod effect;
+mod expiry;
 mod groups;
 mod outcomes;
+mod purge;
 mod queue;
 mod recovery;
 mod refusal;
 mod route;
+mod rules;
 mod send;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod timer;
 mod topic;
 mod transaction;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use openwire_client::wire::{
-    BrokerId, BrokerInfo, Command, ConsumerId, Destination, ExceptionResponse, Response, TransactionId,
+    BrokerId, BrokerInfo, Command, Destination, ExceptionResponse, Message, Response, TransactionId,
 };
 use rustc_hash::FxHashMap;
 use slab::Slab;
@@ -52,7 +55,9 @@ use slab::Slab;
 use crate::policy::Pattern;
 use crate::store::{Bodies, DestinationKey, Recovered};
 use audit::ProducerAudit;
+use backlog::Place;
 use connection::Connection;
+use dead_letter::DeadAudit;
 use destinations::{Target, Wildcard};
 use durable::{Interrupted, PendingBatch};
 use durable_subscription::DurableName;
@@ -63,7 +68,9 @@ use outcomes::Outcomes;
 use queue::{Entry, Queue, QueueKey};
 use refusal::Refusal;
 pub(crate) use refusal::not_stored;
-use subscription::{Pull, Subscription};
+pub use rules::{Rules, SchedulerRules};
+use subscription::Subscription;
+use timer::Alarms;
 use topic::Topic;
 use transaction::{Transaction, TransactionKey};
 
@@ -88,6 +95,8 @@ pub struct CoreConfig {
     pub memory_limit: usize,
     /// How long the outcomes of transactions are kept.
     pub outcomes: OutcomeLimits,
+    /// What holds for destinations and messages.
+    pub rules: Arc<Rules>,
 }
 
 /// What the broker counts. All but the first five only grow.
@@ -140,6 +149,8 @@ pub struct Core {
     durables: FxHashMap<DurableName, QueueKey>,
     /// Who has what matches a wildcard, also what comes later.
     wildcards: Vec<(Pattern, Wildcard)>,
+    /// The queues that virtual topics feed, by topic.
+    fed: FxHashMap<Destination, Vec<Destination>>,
     /// Destinations whose names read as wildcards, because somebody sent to them.
     literal_patterns: Vec<Destination>,
     transactions: FxHashMap<TransactionKey, Transaction>,
@@ -163,8 +174,10 @@ pub struct Core {
     last_dispatch: u64,
     /// Consumers that are to be told at once if there is nothing for them, and have not been.
     pulls_without_wait: usize,
-    /// Pulls that end at some time, soonest first. Those that were answered meanwhile are passed over.
-    pulls: BinaryHeap<Reverse<(i64, ConsumerId, ConnectionKey)>>,
+    alarms: Alarms,
+    dead_audit: DeadAudit,
+    /// Counts queues, so that one that is gone is not taken for another.
+    last_queue: u64,
     paused: Vec<ConnectionKey>,
     memory_used: usize,
     resident_used: usize,
@@ -207,8 +220,8 @@ enum Outcome {
 }
 
 impl Core {
-    /// A broker with what its store held.
-    pub fn new(config: CoreConfig, recovered: Recovered) -> Self {
+    /// A broker with what its store held. `now` is in milliseconds since 1970.
+    pub fn new(now: i64, config: CoreConfig, recovered: Recovered) -> Self {
         let outcomes = Outcomes::new(config.outcomes, recovered.committed, recovered.forgotten);
         let mut core = Self {
             config,
@@ -221,6 +234,7 @@ impl Core {
             subscriptions: Slab::new(),
             durables: FxHashMap::default(),
             wildcards: Vec::new(),
+            fed: FxHashMap::default(),
             literal_patterns: Vec::new(),
             transactions: FxHashMap::default(),
             last_transaction: 0,
@@ -236,15 +250,18 @@ impl Core {
             outcomes,
             last_dispatch: 0,
             pulls_without_wait: 0,
-            pulls: BinaryHeap::new(),
+            alarms: Alarms::default(),
+            dead_audit: DeadAudit::default(),
+            last_queue: 0,
             paused: Vec::new(),
             memory_used: 0,
             resident_used: 0,
             stats: Stats::default(),
         };
         for stored in recovered.destinations {
-            core.recover(stored, recovered.clean);
+            core.recover(now, stored, recovered.clean);
         }
+        core.begin(now);
         core
     }
 
@@ -402,14 +419,7 @@ impl Core {
                 continue;
             };
             match message {
-                Some(message) => {
-                    if let Some(entry) = queue.backlog.get_mut(place)
-                        && entry.body.is_none()
-                    {
-                        self.resident_used += entry.size as usize;
-                        entry.body = Some(message);
-                    }
-                }
+                Some(message) => self.take_in(queue_key, place, message, turn.now),
                 None => {
                     tracing::error!(queue = %queue.destination, sequence = key.sequence, "a stored message is gone");
                     self.stats.discarded += 1;
@@ -419,36 +429,26 @@ impl Core {
         }
         for queue in queues {
             self.queues[queue.0].loading = false;
+            self.expire_waiting(queue, turn);
             self.dispatch(queue, turn);
             self.end_pulls(queue, turn);
         }
     }
 
-    /// When [`Core::tick`] wants to be called next, in milliseconds since 1970.
-    pub fn next_deadline(&self) -> Option<i64> {
-        let pull = self.pulls.peek().map(|Reverse((until, ..))| *until);
-        pull.into_iter().chain(self.interrupted.until()).min()
-    }
-
-    /// Time has passed: pulls that waited long enough are answered, and queues go on that a refusal of the
-    /// store had interrupted.
-    pub fn tick(&mut self, now: i64, effects: &mut Effects) {
-        let turn = &mut Turn { now, effects };
-        self.resume_interrupted(turn);
-        while let Some(Reverse((until, ..))) = self.pulls.peek()
-            && *until <= now
-        {
-            let Some(Reverse((until, consumer, connection))) = self.pulls.pop() else {
-                break;
-            };
-            if !self.connections.contains(connection.0 as usize) {
-                continue;
-            }
-            if let Some(key) = self.subscription_of(connection, Some(&consumer))
-                && self.subscriptions[key.0].pull == Some(Pull::Until(until))
-            {
-                self.answer_pull(key, turn);
-            }
+    /// The body of a message that waits was read back.
+    fn take_in(&mut self, key: QueueKey, place: Place, message: Arc<Message>, now: i64) {
+        let queue = &mut self.queues[key.0];
+        let Some(entry) = queue.backlog.get_mut(place) else {
+            return;
+        };
+        if entry.body.is_some() {
+            return;
+        }
+        self.resident_used += entry.size as usize;
+        let expiration = message.expiration;
+        entry.body = Some(message);
+        if expiration > 0 {
+            self.note_expiration(key, place, expiration, now);
         }
     }
 

@@ -15,10 +15,11 @@ use super::backlog::{Backlog, Place};
 use super::durable_subscription::DurableSubscription;
 use super::groups::Groups;
 use super::subscription::{Sight, SubscriptionKey};
+use crate::policy::Policy;
 use crate::store::DestinationKey;
 
 /// Names a queue inside the core.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct QueueKey(pub(super) usize);
 
 /// A message on a queue. Small, because a deep queue has millions: a body that is stored as well may be
@@ -123,8 +124,12 @@ pub(super) enum Choice {
 pub(super) struct Queue {
     /// The queue or, for a durable subscription, what it subscribes to.
     pub(super) destination: Destination,
+    /// What holds for it.
+    pub(super) policy: Arc<Policy>,
     /// What it is if it is not a queue: what waits for a durable subscription behaves as one.
     pub(super) durable: Option<Box<DurableSubscription>>,
+    /// It may pass on what is sent to it.
+    pub(super) passes_on: bool,
     /// Its name in the store, once something of it was stored.
     pub(super) key: Option<DestinationKey>,
     /// The store was told of that name, and has not refused it.
@@ -141,6 +146,16 @@ pub(super) struct Queue {
     /// Browsers that are not at their end.
     pub(super) browsers: Vec<SubscriptionKey>,
     next_number: u64,
+    /// Which queue it is of all that ever were; 0 until the core has it.
+    pub(super) number: u64,
+    /// Since when nobody has used it, in milliseconds since 1970, as far as that was looked for.
+    pub(super) unused_since: Option<i64>,
+    /// It waits for more consumers before it dispatches.
+    pub(super) held: bool,
+    /// When messages end that have an end. Some of them may be gone.
+    pub(super) expiring: BTreeSet<(i64, Place)>,
+    /// It will be searched for those.
+    pub(super) sweeping: bool,
     /// Stored messages up to this sequence may be shown to consumers: the store knows that they may have
     /// been, and a restart after a crash flags them as redelivered.
     pub(super) mark: u64,
@@ -151,13 +166,15 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(destination: Destination) -> Self {
+    pub(super) fn new(destination: Destination, policy: Arc<Policy>) -> Self {
         Self {
             destination,
             durable: None,
+            passes_on: false,
             key: None,
             created: false,
-            backlog: Backlog::new(false),
+            backlog: Backlog::new(policy.prioritized_messages),
+            policy,
             in_flight: 0,
             members: FxHashMap::default(),
             classes: Slab::new(),
@@ -165,6 +182,11 @@ impl Queue {
             groups: None,
             browsers: Vec::new(),
             next_number: 0,
+            number: 0,
+            unused_since: None,
+            held: false,
+            expiring: BTreeSet::new(),
+            sweeping: false,
             mark: 0,
             marking: false,
             loading: false,
@@ -177,7 +199,11 @@ impl Queue {
     }
 
     /// Takes a consumer in; true if that changes who is served.
-    pub(super) fn add_consumer(&mut self, key: SubscriptionKey, sight: Sight, exclusive: bool) -> bool {
+    pub(super) fn add_consumer(&mut self, key: SubscriptionKey, mut sight: Sight, exclusive: bool) -> bool {
+        if !self.policy.use_consumer_priority {
+            sight.priority = 0;
+        }
+        let exclusive = exclusive || self.policy.all_consumers_exclusive_by_default;
         let class = self
             .classes
             .iter()
@@ -335,6 +361,11 @@ impl Queue {
         Some(&self.classes[member.class].sight)
     }
 
+    /// True if some consumer selects the message.
+    pub(super) fn is_wanted(&self, message: &Message) -> bool {
+        self.classes.iter().any(|(_, class)| class.sight.sees(message))
+    }
+
     /// The next message that a consumer with credit has to look at.
     pub(super) fn next(&mut self) -> Option<Place> {
         let backlog = &self.backlog;
@@ -355,8 +386,8 @@ impl Queue {
     }
 
     /// Who gets this message. Call [`Queue::pass`] if nobody does.
-    pub(super) fn choose(&self, place: Place, message: &Message) -> Choice {
-        if let (Some(group), Some(groups)) = (&message.group_id, &self.groups)
+    pub(super) fn choose(&mut self, place: Place, message: &Message) -> Choice {
+        if let (Some(group), Some(groups)) = (&message.group_id, &mut self.groups)
             && message.group_sequence != 1
             && let Some(owner) = groups.owner(group)
             && let Some(member) = self.members.get(&owner)
@@ -421,7 +452,18 @@ impl Queue {
         if let Some(member) = self.members.get(&consumer) {
             self.classes[member.class].pass(place);
         }
-        self.backlog.remove(place)
+        self.remove(place)
+    }
+
+    /// Takes the message here off the queue.
+    pub(super) fn remove(&mut self, place: Place) -> Option<Entry> {
+        let entry = self.backlog.remove(place)?;
+        if let Some(message) = &entry.body
+            && message.expiration > 0
+        {
+            self.expiring.remove(&(message.expiration, place));
+        }
+        Some(entry)
     }
 
     /// Puts a message where it belongs, for all to look at.
@@ -482,7 +524,7 @@ mod tests {
             priority: 4,
             body: None,
         };
-        let mut queue = Queue::new(Destination::queue("q"));
+        let mut queue = Queue::new(Destination::queue("q"), Arc::default());
         (1..=10).for_each(|sequence| queue.put(entry(sequence)));
         assert_eq!(queue.next_mark(Place::START, 10), 1010);
         (11..=5000).for_each(|sequence| queue.put(entry(sequence)));

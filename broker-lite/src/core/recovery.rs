@@ -14,20 +14,41 @@ use crate::store::{RecoveredDestination, StoredDestination, StoredSubscription};
 
 impl Core {
     /// Takes over what the store held of a destination; `clean` if it was closed in order.
-    pub(super) fn recover(&mut self, stored: RecoveredDestination, clean: bool) {
+    pub(super) fn recover(&mut self, now: i64, stored: RecoveredDestination, clean: bool) {
         match &stored.destination {
             StoredDestination::Queue(name) => {
                 let destination = Destination::parse(name, DestinationKind::Queue);
-                let key = self.recover_queue(Queue::new(destination.clone()), &stored, clean);
+                let key = self.recover_queue(
+                    Queue::new(destination.clone(), self.policy_of(&destination)),
+                    &stored,
+                    clean,
+                );
+                self.link(&destination, Target::Queue(key));
                 self.destinations.insert(destination, Target::Queue(key));
             }
             StoredDestination::Subscription(subscription) => {
                 let subscription = subscription.clone();
-                self.recover_subscription(&subscription, &stored, clean);
+                self.recover_subscription(now, &subscription, &stored, clean);
             }
             StoredDestination::Transaction | StoredDestination::Schedule | StoredDestination::Retained(_) => {
             }
         }
+    }
+
+    /// Makes the destinations that are there from the start, and begins to watch the time.
+    pub(super) fn begin(&mut self, now: i64) {
+        let mut effects = Effects::new();
+        let turn = &mut Turn {
+            now,
+            effects: &mut effects,
+        };
+        for destination in &self.config.rules.clone().destinations {
+            if let Err(refusal) = self.resolve_for_send(destination, turn) {
+                tracing::error!(%destination, %refusal, "a destination cannot be made");
+            }
+        }
+        self.watch_absent(now);
+        self.watch_unused(now);
     }
 
     fn recover_queue(&mut self, mut queue: Queue, stored: &RecoveredDestination, clean: bool) -> QueueKey {
@@ -47,13 +68,14 @@ impl Core {
                 body: None,
             });
         }
-        let key = QueueKey(self.queues.insert(queue));
+        let key = self.add_queue(queue);
         self.stored_queues.insert(stored.key, key);
         key
     }
 
     fn recover_subscription(
         &mut self,
+        now: i64,
         subscription: &StoredSubscription,
         stored: &RecoveredDestination,
         clean: bool,
@@ -71,7 +93,7 @@ impl Core {
                     None
                 }
             });
-        let mut queue = Queue::new(destination.clone());
+        let mut queue = Queue::new(destination.clone(), self.policy_of(&destination));
         queue.durable = Some(Box::new(DurableSubscription {
             client_id: subscription.client_id.clone(),
             name: subscription.name.clone(),
@@ -83,13 +105,14 @@ impl Core {
                 not_from: None,
             },
             active: false,
+            absent_since: now,
         }));
         let key = self.recover_queue(queue, stored, clean);
         let id = (subscription.client_id.clone(), subscription.name.clone());
         self.durables.insert(id, key);
         let mut effects = Effects::new();
         let turn = &mut Turn {
-            now: 0,
+            now,
             effects: &mut effects,
         };
         // It was accepted before.

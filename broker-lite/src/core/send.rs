@@ -226,7 +226,7 @@ impl Core {
             body: Some(message),
         };
         self.count(&entry);
-        self.queues[queue.0].put(entry);
+        self.put_waiting(queue, entry, turn.now);
         stored
     }
 
@@ -324,6 +324,11 @@ impl Core {
         Ok(())
     }
 
+    /// True if there is no room for messages that live in memory only.
+    pub(super) fn is_full(&self) -> bool {
+        self.memory_used >= self.config.memory_limit
+    }
+
     /// Lets paused producers go on once there is room again.
     pub(super) fn resume_producers(&mut self, turn: &mut Turn<'_>) {
         if self.paused.is_empty() || self.memory_used > self.config.memory_limit / 10 * 9 {
@@ -362,7 +367,8 @@ fn note(queues: &mut Vec<QueueKey>, queue: QueueKey) {
     }
 }
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+/// True if these bytes stand in those.
+pub(super) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     let Some((&first, rest)) = needle.split_first() else {
         return true;
     };

@@ -58,7 +58,11 @@ impl RedeliveryPolicy {
         }
         let mut delay = self.initial_redelivery_delay.min(LONGEST);
         // Without growth a delay does not depend on the one before.
-        let steps = if self.use_exponential_back_off { count.min(MOST_STEPS) } else { count.min(1) };
+        let steps = if self.use_exponential_back_off {
+            count.min(MOST_STEPS)
+        } else {
+            count.min(1)
+        };
         for _ in 0..steps {
             delay = self.next_delay(delay, &mut random);
         }

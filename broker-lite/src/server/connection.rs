@@ -531,6 +531,7 @@ mod tests {
 
     fn server() -> (Arc<Server>, watch::Sender<bool>) {
         let core = Core::new(
+            0,
             CoreConfig {
                 broker_name: "test".into(),
                 broker_id: BrokerId::default(),
@@ -539,6 +540,7 @@ mod tests {
                 resident_limit: 0,
                 memory_limit: usize::MAX,
                 outcomes: OutcomeLimits::default(),
+                rules: Arc::default(),
             },
             Recovered::default(),
         );

@@ -5,51 +5,7 @@ use std::sync::Arc;
 
 use openwire_client::wire::*;
 
-use super::rig::{Client, QUEUE, Rig};
-
-fn properties(pairs: &[(&str, i64)]) -> Option<bytes::Bytes> {
-    let mut out = bytes::BytesMut::new();
-    encode_map(&pairs.iter().copied().collect(), &mut out).unwrap();
-    Some(out.freeze())
-}
-
-impl Rig {
-    fn send_with(&mut self, client: Client, number: i64, change: impl FnOnce(&mut Message)) {
-        let mut message = Self::message(client, number, true);
-        change(&mut message);
-        self.ask(client, Arc::new(message)).unwrap();
-    }
-
-    fn send_colour(&mut self, client: Client, number: i64, colour: i64) {
-        self.send_with(client, number, |message| {
-            message.marshalled_properties = properties(&[("colour", colour)]);
-        });
-    }
-
-    fn subscribe(
-        &mut self,
-        client: Client,
-        consumer: i64,
-        change: impl FnOnce(&mut ConsumerInfo),
-    ) -> Result<(), String> {
-        let mut info = ConsumerInfo {
-            consumer_id: Some(client.consumer(consumer)),
-            destination: Some(Destination::queue(QUEUE)),
-            prefetch_size: 100,
-            ..ConsumerInfo::default()
-        };
-        change(&mut info);
-        self.ask(client, Box::new(info))
-    }
-
-    fn by_consumer(&mut self, client: Client) -> Vec<(i64, i64)> {
-        let dispatched = self.dispatched(client);
-        dispatched
-            .into_iter()
-            .map(|(consumer, number, _)| (consumer, number))
-            .collect()
-    }
-}
+use super::rig::{Rig, properties};
 
 #[test]
 fn a_selector_takes_what_it_selects_and_leaves_the_rest_in_order() {

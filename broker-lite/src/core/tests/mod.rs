@@ -3,6 +3,7 @@
 mod behaviour;
 mod consumers;
 mod outcomes;
+mod policies;
 mod random;
 mod refused;
 mod rig;

@@ -69,6 +69,8 @@ impl Client {
     }
 }
 
+const NOW: i64 = 1_700_000_000_000;
+
 pub(super) const QUEUE: &str = "Q";
 
 impl Rig {
@@ -94,10 +96,12 @@ impl Rig {
             resident_limit: usize::MAX,
             memory_limit: usize::MAX,
             outcomes: OutcomeLimits::default(),
+            rules: Arc::default(),
         };
         change(&mut config);
         Self {
             core: Core::new(
+                NOW,
                 config,
                 Recovered {
                     next_sequence: 1,
@@ -105,7 +109,7 @@ impl Rig {
                     ..Recovered::default()
                 },
             ),
-            now: 1_700_000_000_000,
+            now: NOW,
             effects: Effects::new(),
             inbox: HashMap::new(),
             closed: Vec::new(),
@@ -168,7 +172,7 @@ impl Rig {
             forgotten: self.forgotten,
         };
         Self {
-            core: Core::new(self.core.config.clone(), recovered),
+            core: Core::new(self.now, self.core.config.clone(), recovered),
             now: self.now,
             stored: self.stored,
             names: self.names,
@@ -592,5 +596,50 @@ impl Rig {
             ..Default::default()
         };
         self.ask(client, info)
+    }
+}
+
+/// Properties of a message.
+pub(super) fn properties(pairs: &[(&str, i64)]) -> Option<bytes::Bytes> {
+    let mut out = bytes::BytesMut::new();
+    encode_map(&pairs.iter().copied().collect(), &mut out).unwrap();
+    Some(out.freeze())
+}
+
+impl Rig {
+    pub(super) fn send_with(&mut self, client: Client, number: i64, change: impl FnOnce(&mut Message)) {
+        let mut message = Self::message(client, number, true);
+        change(&mut message);
+        self.ask(client, Arc::new(message)).unwrap();
+    }
+
+    pub(super) fn send_colour(&mut self, client: Client, number: i64, colour: i64) {
+        self.send_with(client, number, |message| {
+            message.marshalled_properties = properties(&[("colour", colour)]);
+        });
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        client: Client,
+        consumer: i64,
+        change: impl FnOnce(&mut ConsumerInfo),
+    ) -> Result<(), String> {
+        let mut info = ConsumerInfo {
+            consumer_id: Some(client.consumer(consumer)),
+            destination: Some(Destination::queue(QUEUE)),
+            prefetch_size: 100,
+            ..ConsumerInfo::default()
+        };
+        change(&mut info);
+        self.ask(client, Box::new(info))
+    }
+
+    pub(super) fn by_consumer(&mut self, client: Client) -> Vec<(i64, i64)> {
+        let dispatched = self.dispatched(client);
+        dispatched
+            .into_iter()
+            .map(|(consumer, number, _)| (consumer, number))
+            .collect()
     }
 }

@@ -1,0 +1,83 @@
+//! What the core is told to do with destinations and messages.
+
+use std::time::Duration;
+
+use openwire_client::wire::Destination;
+
+use crate::policy::{DiscardDeadLetters, Interceptors, Policies, Redelivery, Zone};
+
+/// What holds for the broker as a whole: ActiveMQ's attributes of `broker`, its interceptors and its plugins. The default
+/// is ActiveMQ's.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What holds for destinations.
+    pub policies: Policies,
+    /// What passes messages on.
+    pub interceptors: Interceptors,
+    /// Destinations that are there from the start.
+    pub destinations: Vec<Destination>,
+    /// `advisorySupport`: the broker tells on advisory topics what happens.
+    pub advisory_support: bool,
+    /// `rejectDurableConsumers`.
+    pub reject_durable_consumers: bool,
+    /// `offlineDurableSubscriberTimeout`: durable subscriptions that are away for longer are removed; none never are.
+    pub offline_durable_subscriber_timeout: Option<Duration>,
+    /// `offlineDurableSubscriberTaskSchedule`: how often it is looked for them.
+    pub offline_durable_subscriber_task_schedule: Duration,
+    /// `schedulePeriodForDestinationPurge`: how often it is looked for destinations that are not used; none is never.
+    pub schedule_period_for_destination_purge: Option<Duration>,
+    /// `maxPurgedDestinationsPerSweep`: how many of them go each time.
+    pub max_purged_destinations_per_sweep: Option<u32>,
+    /// `allowTempAutoCreationOnSend`.
+    pub allow_temp_auto_creation_on_send: bool,
+    /// The most destinations of the broker.
+    pub max_destinations: usize,
+    /// The most sends of one transaction; none is any number.
+    pub max_uncommitted_count: Option<u32>,
+    /// `discardingDLQBrokerPlugin`.
+    pub discard_dead_letters: Option<DiscardDeadLetters>,
+    /// `redeliveryPlugin`.
+    pub redelivery: Option<Redelivery>,
+    /// `forcePersistencyModeBrokerPlugin`.
+    pub force_persistency: Option<bool>,
+    /// `statisticsBrokerPlugin`.
+    pub statistics: bool,
+    /// `schedulerSupport`.
+    pub scheduler: Option<SchedulerRules>,
+}
+
+/// How messages are scheduled.
+#[derive(Debug, Clone)]
+pub struct SchedulerRules {
+    /// `maxSchedulerRepeatAllowed`.
+    pub max_repeat: i32,
+    /// In which cron entries are read.
+    pub zone: Zone,
+}
+
+/// Destinations are made by naming them, so there must be an end to it.
+const MAX_DESTINATIONS: usize = 1_000_000;
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            policies: Policies::new(),
+            interceptors: Interceptors::default(),
+            destinations: Vec::new(),
+            advisory_support: true,
+            reject_durable_consumers: false,
+            offline_durable_subscriber_timeout: None,
+            offline_durable_subscriber_task_schedule: Duration::from_secs(300),
+            schedule_period_for_destination_purge: None,
+            max_purged_destinations_per_sweep: None,
+            allow_temp_auto_creation_on_send: false,
+            max_destinations: MAX_DESTINATIONS,
+            max_uncommitted_count: None,
+            discard_dead_letters: None,
+            redelivery: None,
+            force_persistency: None,
+            statistics: false,
+            scheduler: None,
+        }
+    }
+}
