@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, ListenUri, Storage, TlsFiles, broker_name};
+use crate::config::{Config, ListenUri, Settings, Storage, StorageSettings, TlsFiles, broker_name};
 use crate::core::{Core, CoreConfig, OutcomeLimits, Stats};
 use crate::error::BrokerError;
 use crate::server::{BindError, Counters, Driver, Listener, ListenerStats, Server, Tls};
@@ -181,6 +181,34 @@ impl BrokerBuilder {
         self
     }
 
+    /// Takes all that a configuration says, usually one read by [`Settings::load`]. What is called before it gives
+    /// way where the settings say something, listeners and users are added; what is called after it wins.
+    ///
+    /// Something that this broker does not do makes [`start`](Self::start) fail, with its name; nothing is
+    /// overlooked. The files of `[tls]` are read by `start` as well, unless [`tls`](Self::tls) was called.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        let config = &mut self.config;
+        if let Some(name) = &settings.broker_name {
+            config.name = Some(name.clone());
+        }
+        config.listen.extend(settings.listen.iter().cloned());
+        match &settings.storage {
+            Some(StorageSettings::Memory) => config.storage = Storage::Memory,
+            Some(StorageSettings::Journal(directory)) => config.storage = Storage::Journal(directory.clone()),
+            None => {}
+        }
+        config.durability = settings.durability.unwrap_or(config.durability);
+        config.outcomes.count = settings.transaction_outcomes.unwrap_or(config.outcomes.count);
+        config.outcomes.age = settings.transaction_outcomes_age.unwrap_or(config.outcomes.age);
+        for user in &settings.users {
+            config.users.add(&user.username, &user.password);
+        }
+        config.memory_limit = usize::try_from(settings.limits.memory_usage).unwrap_or(usize::MAX);
+        config.resident_limit = usize::try_from(settings.limits.resident_limit).unwrap_or(usize::MAX);
+        config.settings = settings;
+        self
+    }
+
     /// Opens the store, listens, and serves on the current tokio runtime.
     ///
     /// Cancel safe: a future that is dropped leaves nothing behind.
@@ -193,7 +221,17 @@ impl BrokerBuilder {
     pub async fn start(self) -> Result<Broker, BrokerError> {
         let runtime = Handle::try_current()
             .map_err(|_| BrokerError::config("a broker needs a tokio runtime to run on"))?;
-        let config = self.config;
+        let mut config = self.config;
+        let not_served = config.settings.not_served();
+        if !not_served.is_empty() {
+            return Err(BrokerError::config(format!(
+                "this broker cannot do what the configuration asks for: {}",
+                not_served.join(", ")
+            )));
+        }
+        if let (None, Some(files)) = (&config.tls, &config.settings.tls) {
+            config.tls = Some(TlsFiles::read(files)?);
+        }
         let name: Arc<str> = match &config.name {
             Some(name) if name.is_empty() => return Err(BrokerError::config("a broker's name is not empty")),
             Some(name) => broker_name(name).into(),

@@ -10,44 +10,54 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
 use super::{Common, User, log};
-use crate::core::OutcomeLimits;
+use crate::config::durability;
 use crate::store::journal::Durability;
-use crate::{Broker, BrokerBuilder};
+use crate::{Broker, BrokerBuilder, Settings, StorageSettings};
 
-/// Where a broker listens that is not told.
+/// What a broker is called that is not told.
+const DEFAULT_NAME: &str = "localhost";
+
+/// Where it listens.
 const DEFAULT_LISTEN: &str = "tcp://127.0.0.1:61616";
+
+/// Where it keeps persistent messages.
+const DEFAULT_DATA: &str = "data";
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// The broker's name, brokerName in ActiveMQ
-    #[arg(long, default_value = "localhost")]
-    name: String,
+    /// A configuration file (TOML); what is given on the command line as well wins over it, but for users, which are added
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// The broker's name, brokerName in ActiveMQ [default: localhost]
+    #[arg(long)]
+    name: Option<String>,
 
     /// Where to listen; can be given more than once: tcp://HOST:PORT, ssl://HOST:PORT, with ActiveMQ's options;
-    /// port 0 takes a free one
-    #[arg(long, value_name = "URI", default_value = DEFAULT_LISTEN)]
+    /// port 0 takes a free one [default: tcp://127.0.0.1:61616]
+    #[arg(long, value_name = "URI")]
     listen: Vec<String>,
 
-    /// The directory of the journal that keeps persistent messages
-    #[arg(long, value_name = "DIR", default_value = "data", conflicts_with = "memory")]
-    data: PathBuf,
+    /// The directory of the journal that keeps persistent messages [default: data]
+    #[arg(long, value_name = "DIR", conflicts_with = "memory")]
+    data: Option<PathBuf>,
 
     /// Keep persistent messages in memory only
     #[arg(long)]
     memory: bool,
 
     /// When a message counts as stored: `always` when it is on the disk, `os` when the system has it,
-    /// `interval:MS` likewise, and synced so often
-    #[arg(long, value_name = "WHEN", default_value = "always", conflicts_with = "memory", value_parser = durability)]
-    durability: Durability,
+    /// `interval:MS` likewise, and synced so often [default: always]
+    #[arg(long, value_name = "WHEN", conflicts_with = "memory", value_parser = durability)]
+    durability: Option<Durability>,
 
-    /// Keep the outcomes of so many transactions, for clients that have to send a commit again
-    #[arg(long, value_name = "NUMBER", default_value_t = OutcomeLimits::default().count)]
-    transaction_outcomes: usize,
+    /// Keep the outcomes of so many transactions, for clients that have to send a commit again [default: 100000]
+    #[arg(long, value_name = "NUMBER")]
+    transaction_outcomes: Option<usize>,
 
-    /// Keep them for so long
-    #[arg(long, value_name = "SECONDS", default_value_t = OutcomeLimits::default().age.as_secs())]
-    transaction_outcomes_age: u64,
+    /// Keep them for so long [default: 3600]
+    #[arg(long, value_name = "SECONDS")]
+    transaction_outcomes_age: Option<u64>,
 
     /// Let this user in; can be given more than once. Without any user everybody is let in
     #[arg(long, value_name = "NAME:PASSWORD")]
@@ -99,19 +109,28 @@ pub(super) fn run(options: Options) -> Result<(), String> {
 }
 
 fn configure(options: &Options) -> Result<BrokerBuilder, String> {
-    let mut broker = Broker::builder().name(&options.name);
-    for uri in &options.listen {
-        broker = broker.listen(uri);
-    }
-    broker = if options.memory {
-        broker.memory()
-    } else {
-        broker.data_dir(&options.data).durability(options.durability)
+    let mut settings = match &options.config {
+        Some(file) => Settings::load(file).map_err(|error| error.to_string())?,
+        None => Settings::default(),
     };
-    broker = broker.transaction_outcomes(
-        options.transaction_outcomes,
-        Duration::from_secs(options.transaction_outcomes_age),
-    );
+    let name = options.name.clone().or(settings.broker_name);
+    settings.broker_name = Some(name.unwrap_or_else(|| DEFAULT_NAME.to_owned()));
+    if !options.listen.is_empty() {
+        settings.listen.clone_from(&options.listen);
+    } else if settings.listen.is_empty() {
+        settings.listen.push(DEFAULT_LISTEN.to_owned());
+    }
+    let storage = match &options.data {
+        Some(directory) => Some(StorageSettings::Journal(directory.clone())),
+        None if options.memory => Some(StorageSettings::Memory),
+        None => settings.storage,
+    };
+    settings.storage = Some(storage.unwrap_or_else(|| StorageSettings::Journal(DEFAULT_DATA.into())));
+    settings.durability = options.durability.or(settings.durability);
+    settings.transaction_outcomes = options.transaction_outcomes.or(settings.transaction_outcomes);
+    let age = options.transaction_outcomes_age.map(Duration::from_secs);
+    settings.transaction_outcomes_age = age.or(settings.transaction_outcomes_age);
+    let mut broker = Broker::builder().settings(settings);
     for user in &options.user {
         let (name, password) = user.parts()?;
         broker = broker.user(name, password);
@@ -121,18 +140,6 @@ fn configure(options: &Options) -> Result<BrokerBuilder, String> {
         broker = broker.tls(read(chain)?, read(key)?, client_ca);
     }
     Ok(broker)
-}
-
-fn durability(text: &str) -> Result<Durability, String> {
-    match text.split_once(':') {
-        None if text == "always" => Ok(Durability::Always),
-        None if text == "os" => Ok(Durability::Os),
-        Some(("interval", millis)) => match millis.parse() {
-            Ok(millis @ 1..) => Ok(Durability::Interval(Duration::from_millis(millis))),
-            _ => Err("interval takes milliseconds, from 1".to_owned()),
-        },
-        _ => Err("always, os or interval:MS".to_owned()),
-    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

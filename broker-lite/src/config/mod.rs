@@ -1,16 +1,22 @@
 //! One configuration with one set of defaults, whoever fills it in.
 
+mod file;
 mod listen;
+mod settings;
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::core::OutcomeLimits;
+use crate::error::BrokerError;
 use crate::security::Users;
 use crate::store::journal::Durability;
 use crate::store::{Recovered, Store};
 
 pub(crate) use listen::{ClientAuth, Endpoint, ListenUri};
+pub(crate) use settings::durability;
+pub use settings::{LimitSettings, SchedulerSettings, Settings, StorageSettings, TlsSettings, UserSettings};
 
 /// Messages that live in memory only may take so much of it before producers have to wait: ActiveMQ's
 /// default for `memoryUsage`.
@@ -31,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) memory_limit: usize,
     pub(crate) resident_limit: usize,
     pub(crate) outcomes: OutcomeLimits,
+    /// What a file or a program said beyond the above.
+    pub(crate) settings: Settings,
 }
 
 /// Where persistent messages go.
@@ -50,6 +58,18 @@ pub(crate) struct TlsFiles {
     pub(crate) client_ca: Option<Vec<u8>>,
 }
 
+impl TlsFiles {
+    /// Reads the files that settings name.
+    pub(crate) fn read(files: &TlsSettings) -> Result<Self, BrokerError> {
+        let read = |path: &PathBuf| fs::read(path).map_err(|error| BrokerError::io(path.display(), &error));
+        Ok(Self {
+            chain: read(&files.certificate)?,
+            key: read(&files.key)?,
+            client_ca: files.client_ca.as_ref().map(read).transpose()?,
+        })
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -62,6 +82,7 @@ impl Default for Config {
             memory_limit: MEMORY_LIMIT,
             resident_limit: RESIDENT_LIMIT,
             outcomes: OutcomeLimits::default(),
+            settings: Settings::default(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod recovery;
 mod redelivery;
 pub mod schedule;
 mod strategy;
+mod timestamp;
 
 pub use cron::{Cron, CronError, Zone};
 pub use dead_letter::{DeadLetter, DeadMessage, DiscardDeadLetters};
@@ -29,3 +30,4 @@ pub use strategy::{
     AbortLimits, Audit, DeadLetterStrategy, DeadLetters, DispatchPolicy, Eviction, Filter, GroupMap,
     IndividualDeadLetters, NetworkReplay, PendingLimit, Recovery, SlowConsumers,
 };
+pub use timestamp::Timestamping;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use openwire_client::wire::{Message, Value, ValueMap, ValueRef, decode_map, encode_map, find_value};
+use openwire_client::wire::{Message, ValueMap, ValueRef, decode_map, encode_map, find_value};
 
 use super::pattern::Pattern;
 use super::strategy::Recovery;
@@ -213,7 +213,7 @@ fn with_properties(message: &Message, properties: &ValueMap) -> Option<Message> 
 mod tests {
     use std::time::Duration;
 
-    use openwire_client::wire::Destination;
+    use openwire_client::wire::{Destination, Value};
 
     use super::*;
     use crate::policy::strategy::Filter;
