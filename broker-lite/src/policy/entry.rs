@@ -288,7 +288,9 @@ impl Policy {
             millis,
         )?;
         let mut audit = self.audit.unwrap_or(Audit::DESTINATIONS);
-        let audited = fields.take("enableAudit", flag)?.unwrap_or(self.audit.is_some());
+        let audited = fields
+            .take("enableAudit", flag)?
+            .unwrap_or_else(|| self.audit.is_some());
         fields.take_into("maxAuditDepth", &mut audit.depth, at_least_one)?;
         fields.take_into("maxProducersToAudit", &mut audit.producers, at_least_one)?;
         self.audit = audited.then_some(audit);

@@ -401,8 +401,7 @@ pub(crate) fn filter(value: FieldValue) -> Result<Filter, FieldError> {
 
 pub(super) fn dead_letters(value: FieldValue) -> Result<DeadLetterStrategy, FieldError> {
     let (kind, mut fields) = typed(value)?;
-    let mut strategy = DeadLetterStrategy::default();
-    strategy.letters = match short(&kind, "DeadLetterStrategy") {
+    let letters = match short(&kind, "DeadLetterStrategy") {
         "shared" => {
             let queue = fields.take("deadLetterQueue", text)?;
             let queue = queue.map_or_else(
@@ -439,6 +438,10 @@ pub(super) fn dead_letters(value: FieldValue) -> Result<DeadLetterStrategy, Fiel
         }
         "discarding" => DeadLetters::Discard,
         kind => return unknown(kind, "shared, individual, discarding"),
+    };
+    let mut strategy = DeadLetterStrategy {
+        letters,
+        ..DeadLetterStrategy::default()
     };
     fields.take_into("processExpired", &mut strategy.process_expired, flag)?;
     fields.take_into("processNonPersistent", &mut strategy.process_non_persistent, flag)?;
@@ -602,7 +605,8 @@ pub(super) fn dispatch(value: FieldValue) -> Result<DispatchPolicy, FieldError> 
 /// `cached`, `cached?cacheSize=64`, `bucket?bucketCount=16`, `simple`.
 pub(super) fn group_map(value: FieldValue) -> Result<GroupMap, FieldError> {
     let written = text(value)?;
-    let (kind, options) = written.trim().split_once('?').unwrap_or((written.trim(), ""));
+    let written = written.trim();
+    let (kind, options) = written.split_once('?').unwrap_or((written, ""));
     let mut fields = Fields::default();
     for option in options.split('&').filter(|option| !option.is_empty()) {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
