@@ -218,6 +218,32 @@ fn what_cannot_be_is_an_error_of_one_line() {
 }
 
 #[test]
+fn a_configuration_file_is_followed_and_the_command_line_wins() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("broker-lite.toml");
+    let file = path.to_str().unwrap();
+    let write = |text: &str| fs::write(&path, text).unwrap();
+    write(
+        "persistent = false\nlisten = [\"tcp://127.0.0.1:0\", \"tcp://127.0.0.1:0?maximumConnections=5\"]\n",
+    );
+    let broker = Running::start(&["--config", file]);
+    assert_eq!(broker.addresses.len(), 2);
+    broker.stop(rustix::process::Signal::TERM);
+    let broker = Running::start(&["--config", file, "--listen", "tcp://127.0.0.1:0"]);
+    assert_eq!(broker.addresses.len(), 1);
+    broker.stop(rustix::process::Signal::TERM);
+
+    write("persistent = false\nlisten = [\"tcp://127.0.0.1:0\"]\nbrokername = \"a\"\n");
+    fails(
+        &["--config", file],
+        "broker-lite.toml:3:1: there is no brokername here",
+    );
+    write("[tls]\ncertificate = \"/no/chain\"\nkey = \"/no/key\"\n");
+    fails(&["--config", file, "--memory"], "/no/chain");
+    fails(&["--config", "/no/file"], "/no/file");
+}
+
+#[test]
 fn a_password_is_never_shown() {
     let output = run(&["--memory", "--user", "secret-without-a-colon"]);
     assert_eq!(output.status.code(), Some(1));

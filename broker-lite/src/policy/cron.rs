@@ -61,7 +61,7 @@ impl Default for Zone {
 /// It differs from ActiveMQ's `CronParser` where that misses what the entry says: the parser skips to a later minute of
 /// the hour at first (`0,30 5 * * *` asked for at 3:15 gives 5:30), takes 60, 24 and 32 for a minute, hour and day,
 /// computes some other day for one that does not exist (`0 0 31 2 *`), and with both kinds of days restricted
-/// goes to the nearer one and from there to the other. Here the entry is always kept to, and one that never comes is
+/// goes to the nearer one and from there to the other; and its times have the milliseconds of the time it was asked at. Here the entry is always kept to, and one that never comes is
 /// refused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Cron {
