@@ -98,7 +98,7 @@ pub enum Op {
     /// The message at `of` lies at `key` as well. Both are removed independently.
     ///
     /// The redelivery counter of the new one starts with what the message was put with, and it is not due. What
-    /// lay at `key` before is replaced. A store refuses a batch in which no message lies at `of`, or in which
+    /// lay at `key` before is replaced; with `key` as `of` nothing happens. A store refuses a batch in which no message lies at `of`, or in which
     /// the destination of `key` does not exist or is a [`StoredDestination::Transaction`].
     Share {
         /// Where it lies from here on.
@@ -110,8 +110,8 @@ pub enum Op {
     /// before. Not an error, and without any effect, if no message lies at `from`: whoever commits has to know
     /// that the batches with the messages were not refused.
     ///
-    /// Its redelivery counter goes along; that it was due does not. What lay at `to` before is replaced. A store
-    /// refuses a batch in which the destination of `to` does not exist or is a
+    /// Its redelivery counter goes along; that it was due does not. What lay at `to` before is replaced; with `from`
+    /// as `to` nothing happens. A store refuses a batch in which the destination of `to` does not exist or is a
     /// [`StoredDestination::Transaction`].
     Move {
         /// Where it lies so far.

@@ -340,6 +340,47 @@ impl<M> State<M> {
     }
 }
 
+#[cfg(test)]
+impl<M> State<M> {
+    /// Every message, after counting anew what is counted of them.
+    pub(super) fn all(&self) -> Vec<(MessageKey, &M)> {
+        let stored = || self.destinations.values();
+        assert_eq!(
+            self.counters,
+            stored().map(|found| found.redelivered.len() as u64).sum::<u64>()
+        );
+        assert_eq!(
+            self.due,
+            stored().map(|found| found.due.len() as u64).sum::<u64>()
+        );
+        let all: Vec<_> = self
+            .destinations
+            .iter()
+            .flat_map(|(&destination, found)| {
+                let messages = found.messages.iter();
+                messages.map(move |(&sequence, message)| {
+                    let key = MessageKey {
+                        destination,
+                        sequence,
+                    };
+                    (key, message)
+                })
+            })
+            .collect();
+        assert_eq!(self.messages, all.len() as u64);
+        for found in stored() {
+            let marked = found.redelivered.keys().chain(found.due.keys());
+            let marked = marked.chain(found.senders.messages.keys());
+            assert!(
+                marked
+                    .into_iter()
+                    .all(|sequence| found.messages.contains_key(sequence))
+            );
+        }
+        all
+    }
+}
+
 impl<M> Stored<M> {
     /// `counters` is how many are kept in all.
     fn set_counter(&mut self, counters: &mut u64, sequence: u64, counter: Counter) {

@@ -485,6 +485,38 @@ impl Index {
 }
 
 #[cfg(test)]
+impl Index {
+    /// Counts everything anew and compares.
+    pub(super) fn check(&self) {
+        let mut records: FxHashMap<(u32, u32), (Location, u64)> = FxHashMap::default();
+        for (key, location) in self.state.all() {
+            let found = records
+                .entry((location.segment, location.offset))
+                .or_insert((*location, 0));
+            assert_eq!(found.0, *location);
+            found.1 += 1;
+            let survivor = self
+                .locate(key)
+                .and_then(|(location, _, own)| self.survivor(own, location.segment, location.offset));
+            let survivor = survivor.expect("what is there is found");
+            assert!(survivor.key == key || survivor.others.contains(&key));
+        }
+        let live = records
+            .values()
+            .map(|(location, keys)| u64::from(location.length) + (keys - 1) * SHARE_LEN as u64);
+        assert_eq!(self.live, live.sum::<u64>());
+        for usage in &self.segments {
+            let number = usage.segment.number;
+            let here = records.keys().filter(|(segment, _)| *segment == number);
+            assert_eq!(usage.messages, here.count() as u64, "in segment {number}");
+            for offset in usage.shared.keys() {
+                assert!(records.contains_key(&(number, *offset)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::suite::{
-    DEADLINE, append, committed, create, key, load, message, producer, put, queue, remove, sequences, wait,
+    DEADLINE, append, committed, create, key, load, message, move_to, prepare, producer, put, queue, remove,
+    sequences, share, transaction, wait,
 };
 use super::frame::{FrameHeader, FrameKind, HEADER, frame_len};
 use super::{Durability, Journal, JournalOptions};
@@ -18,6 +19,7 @@ mod faults;
 mod model;
 mod outcomes;
 mod reclaim;
+mod references;
 mod workload;
 
 const SEGMENT: u64 = 8 * 1024;

@@ -148,6 +148,8 @@ impl Model {
             Op::Remove { key } => {
                 self.take(*key);
             }
+            // Where it lies already nothing changes.
+            Op::Share { key, of } | Op::Move { from: of, to: key } if key == of => {}
             Op::Share { key, of } => {
                 let message = self.message(*of).expect("the workload shares what is there");
                 self.set(*key, Stored::new(message.clone()));
@@ -281,8 +283,9 @@ fn options(random: &mut SmallRng) -> JournalOptions {
     }
 }
 
-/// Reads these messages back.
+/// Reads these messages back, and looks whether what is counted is right.
 fn check(journal: &Journal, disk: &FaultyDisk, model: &Model, keys: Vec<MessageKey>, seed: u64) {
+    journal.shared.index.lock().check();
     let found = match load(journal, keys.clone()) {
         Ok(found) => found,
         Err(error) => {

@@ -132,15 +132,42 @@ const VERSION_1: &str = "\
     00000000000000000000000000000000000000000000000000000201000000010000000000000000000000000000\
 ";
 
-#[test]
-fn a_journal_from_before_there_were_outcomes_opens() {
-    let disk = FaultyDisk::default();
-    let digits = VERSION_1.as_bytes().chunks(2);
+/// What a journal wrote that knew queues only: `create(1)` with messages 1 and 2, and then the removal of 1,
+/// `commit(7, 70, 60)`, counter 3 of message 2 and that 2 was dispatched.
+const VERSION_2: &str = "\
+    4f574a316921ed5c28000000010000006c77a0142a36646b0100000000000000000000000000000002000000010000000100\
+    0000000000000100000000000000000000000000000000000000000000004f574a311681982504020000020000006c77a014\
+    2a36646b0100000050000000010000005000000005010000000a00000071756575653a2f2f713101730b2097b00000000100\
+    0000010000000000000001040000000000002700000001000000000000000100000000000000010000000000000049443a68\
+    6f73742d312d322d333a34170000000000017b01000f49443a686f73742d312d322d333a3400000000000000010000000000\
+    0000010164010001710000016e00017b01000f49443a686f73742d312d322d333a3400000000000000010000000000000001\
+    0000000000000001000000000000000000000000000000000000000000000000000000000000000000000001000000010000\
+    0000000000000000000000000000000000000000000000000000000000000000000000000001abed04f1b100000001000000\
+    020000000000000002040000000000002700000001000000000000000100000000000000020000000000000049443a686f73\
+    742d312d322d333a34170000000000017b01000f49443a686f73742d312d322d333a34000000000000000100000000000000\
+    010164010001710000016e00017b01000f49443a686f73742d312d322d333a34000000000000000100000000000000010000\
+    0000000000020000000000000000000000000000000000000000000000000000000000000000000000010000000200000000\
+    000000000000000000000000000000000000000000000000000000000000000000000000000000004f574a31d7c1a6d75700\
+    0000020000006c77a0142a36646b0100000080020000010000008002000002010000000100000000000000070f0000000700\
+    00000000000046000000000000003c0000000000000049443a686f73742d312d322d333a3103010000000200000000000000\
+    030000000401000000020000000000000000\
+";
+
+/// A disk with this as the first segment.
+fn from_fixture(hexadecimal: &str) -> FaultyDisk {
+    let digits = hexadecimal.as_bytes().chunks(2);
     let mut content: Vec<u8> = digits
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
         .collect();
     content.resize(SEGMENT as usize, 0);
+    let disk = FaultyDisk::default();
     disk.plant(FIRST, content);
+    disk
+}
+
+#[test]
+fn a_journal_from_before_there_were_outcomes_opens() {
+    let disk = from_fixture(VERSION_1);
     let (journal, recovered) = open(&disk);
     assert_eq!(sequences(&recovered, 1), [2]);
     assert_eq!((recovered.committed.len(), recovered.forgotten), (0, 0));
@@ -153,4 +180,38 @@ fn a_journal_from_before_there_were_outcomes_opens() {
         (transactions(&recovered), recovered.identity),
         (vec![1], identity)
     );
+}
+
+#[test]
+fn a_journal_that_knew_queues_only_opens() {
+    let disk = from_fixture(VERSION_2);
+    let (journal, recovered) = open(&disk);
+    assert_eq!(transactions(&recovered), [7]);
+    let found = &recovered.destinations[0];
+    assert_eq!((&found.destination, found.dispatched), (&queue(1), 2));
+    let counters = found
+        .messages
+        .iter()
+        .map(|found| (found.sequence, found.redelivered));
+    assert_eq!(counters.collect::<Vec<_>>(), [(2, 3)]);
+    // It goes on as any other, also once what it wrote has been copied forward.
+    store(&journal, vec![create(2), share(key(2, 3), key(1, 2))]);
+    for sequence in 4..200 {
+        store(&journal, vec![put(1, sequence, 400), remove(1, sequence)]);
+    }
+    until("the old segment is given up", || {
+        !disk.names().iter().any(|name| name == FIRST)
+    });
+    drop(journal);
+    let (journal, recovered) = open(&disk);
+    assert_eq!(
+        (sequences(&recovered, 1), sequences(&recovered, 2)),
+        (vec![2], vec![3])
+    );
+    assert_eq!(transactions(&recovered), [7]);
+    assert_eq!(recovered.destinations[0].messages[0].redelivered, 3);
+    assert_eq!(recovered.destinations[1].messages[0].redelivered, 0);
+    for (_, found) in load(&journal, vec![key(1, 2), key(2, 3)]).unwrap() {
+        assert_eq!(found, Some(Arc::new(message(1, 2, 2))));
+    }
 }

@@ -200,7 +200,14 @@ fn random_op(model: &Model, random: &mut SmallRng) -> Op {
         },
         (25..30, _) if found.is_transaction() => prepare(model, destination, random),
         (30..38, Some(target)) => Op::Move {
-            from: any_key(model, destination, random),
+            from: match random.random_range(0..6) {
+                // Perhaps of a transaction that is long gone.
+                0 => key(
+                    random.random_range(1..model.next_destination),
+                    random.random_range(1..=model.next_sequence),
+                ),
+                _ => any_key(model, destination, random),
+            },
             to: new_key(model, target, random),
         },
         (38..48, Some(target)) if found.messages.contains_key(&first) => Op::Share {
