@@ -12,6 +12,11 @@
 //! what says that a message is gone never goes before the message does. If a few old messages keep a log
 //! that is more than twice as long as needed, and by more than two segments, they are copied to its end.
 //!
+//! **A message can lie at several keys, or elsewhere than it was put.** Its record is needed as long as any key
+//! refers to it, and copied once, with what says where it lies by then. Only such records have a list of their
+//! keys in memory, with their segment. What says that a message was shared or moved stands behind its
+//! record, in the same segment or a later one; so the record can go before it, but not the reverse.
+//!
 //! **On a full disk messages are refused with [`StoreError::Full`], acknowledgements are not**: the last
 //! eighth of the last segment is theirs.
 //!
@@ -46,7 +51,8 @@
 //! * A **catalog** is the first frame of each segment and stands nowhere else: what the segments before it
 //!   said, except messages. With it, the segments before it are not needed.
 //! * A **batch** holds the records of one batch: all of them count, or none.
-//! * **Copies** hold puts of messages that stood in an older segment and are still there.
+//! * **Copies** hold puts of messages that stood in an older segment and are still there, each followed by the
+//!   other keys at which it lies (share), counters that changed (redelivered) and when it is due (due).
 //! * A **reclaim** frame says that all segments before the given one are not needed. Their files are touched
 //!   once it is durable. One that is missing otherwise is damage.
 //! * A **seal** ends a segment; the log goes on in the next one. A **close** does the same, and says that the
@@ -54,15 +60,16 @@
 //!
 //! ```text
 //! payload of a catalog                    payload of a reclaim frame
-//!   4  version of this layout: 2            4  oldest segment that is needed
+//!   4  version of this layout: 3            4  oldest segment that is needed
 //!   4  oldest segment that is needed
 //!   8  next sequence                      producer
 //!   4  next destination key                 8  value
 //!   4  number of destinations, for each     8  session
 //!        4  key                             8  highest producerSequenceId
 //!        8  dispatched up to                   connection id, UTF-8
-//!        4  length of the name
-//!           name, UTF-8
+//!           description
+//!        1  1 if it is prepared, and then what
+//!           prepared
 //!   4  number of producers, for each, the latest one last
 //!        4  length of the producer
 //!           producer
@@ -74,8 +81,20 @@
 //!             8  transaction
 //!             8  time of the commit
 //!
-//! records of a batch, one after the other, and of copies (puts only)
-//!   put                                   remove              create destination
+//! description of a destination            prepared
+//!   1  kind                                 4  format id of the Xid
+//!   1: queue; 5: retained                   4  length of the global transaction id
+//!      name                                    global transaction id
+//!   2: subscription                         4  length of the branch qualifier
+//!      1  flags: 1 noLocal, 2 selector         branch qualifier
+//!         client id                         4  number of messages it acknowledged, for each
+//!         name                                   4  destination
+//!         destination                            8  sequence
+//!         selector, with flag 2
+//!   3: transaction; 4: schedule           each text: 4 bytes of length, UTF-8
+//!
+//! records of a batch, one after the other, and of copies
+//!   put                                   remove              create queue
 //!     0  1  1                               0  1  2             0  1  5
 //!     1  4  CRC-32 of all from byte 5 on    1  4  destination   1  4  destination
 //!     5  4  length of the body              5  8  sequence      5  4  length of the name
@@ -91,19 +110,45 @@
 //!                                                 sequence     21  8  outcomes up to this time are
 //!                                                                     not needed any more
 //!                                                              29     connection id, UTF-8
+//!   share                                 move                create destination
+//!     0  1  8                               0  1  9             0  1  10
+//!     1  4  destination                     1  4  from          1  4  destination
+//!     5  8  sequence                        5  8  sequence      5  4  length of the description
+//!    13  4  destination of the             13  4  to            9     description
+//!           same message                   17  8  sequence    prepare
+//!    17  8  its sequence there             25  4  length of     0  1  11
+//!   due                                           the producer  1  4  destination
+//!     0  1  12                                    or 0          5  4  length of what was prepared
+//!     1  4  destination                    29     producer,     9     prepared
+//!     5  8  sequence                              its sequence
+//!    13  8  milliseconds since 1970               being that of
+//!    21  4  times it fired                        the message
 //! ```
 //!
-//! The redelivery counter of a copy is what it was when the copy was made. A put of a key that is there
-//! replaces it: the later place counts.
+//! The redelivery counter of a put is what the message arrived with, also in a copy. A put of a key that is there
+//! replaces it: the later place counts. A copy has the first key at which the message still lies, its own before
+//! others.
+//!
+//! A share or a move whose message is not there was one when it was written: a move of nothing is not
+//! written, and a share of nothing is refused. Its record is gone with its segment, and either a copy comes later
+//! or it is gone from everywhere; what lay at the target is replaced all the same.
+//!
+//! A message that is put on a **transaction** says nothing of its producer until it is moved, which is why a move
+//! repeats who sent it: a client sends a transaction that was lost again. When a journal opens, transactions that
+//! were not prepared end. The first batch behind its catalog says so, so that the next opener makes the same of
+//! what comes later. Nothing is moved or shared onto a transaction, so the record of a message on one is always
+//! that of its sender.
 //!
 //! The **outcome of a transaction** stands in the batch with what the transaction did. The broker says with each how old an outcome
 //! must be to be forgotten; those that are younger are in every catalog, so reclaiming segments takes none of them away.
 //! The random number of the journal is the identity of the store.
 //!
-//! Version 1 of the layout had no outcomes: no record 7, and a catalog ended with the producers. Such a journal is opened, and
-//! goes on in a segment of version 2. An older broker refuses a journal with a segment of version 2.
+//! Versions 1 and 2 of the layout knew queues only: they had no records from 8 on, a catalog had the length of the name
+//! and the name of each queue in place of the description, and the counter of a copy was what it was by then. Version 1
+//! had no outcomes either: no record 7, and a catalog ended with the producers. Such a journal is opened, and goes on in a
+//! segment of version 3. An older broker refuses a journal with a segment of version 3.
 //!
-//! # Recovery
+//!//! # Recovery
 //!
 //! Segments are read in order from the first catalog on. The first frame that is not valid ends the log if
 //! it can be what was being written when the machine stopped; everything from there on is cut off. If any
