@@ -1,6 +1,6 @@
 //! What a store holds, without the bodies: the one meaning of each [`Op`], shared by all stores.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use openwire_client::wire::{Message, ProducerId};
@@ -40,7 +40,7 @@ pub(super) struct Stored<M> {
     /// When messages are due, and how often they fired.
     due: FxHashMap<u64, (i64, u32)>,
     /// Of a transaction, who sent what: it counts once the message is moved off.
-    senders: Senders,
+    senders: Option<Box<Senders>>,
 }
 
 /// The redelivery counter of a message.
@@ -64,19 +64,20 @@ impl Counter {
 #[derive(Debug, Clone, Default)]
 struct Senders {
     producers: Vec<ProducerId>,
+    known: HashMap<ProducerId, u32>,
     /// Which of the producers, and its number there.
     messages: FxHashMap<u64, (u32, i64)>,
 }
 
 impl Senders {
     fn note(&mut self, sequence: u64, producer: &ProducerId, number: i64) {
-        // The latest one goes on, mostly.
-        let known = self.producers.iter().rposition(|known| known == producer);
-        let index = known.unwrap_or_else(|| {
+        let index = self.known.get(producer).copied().unwrap_or_else(|| {
+            let index = self.producers.len() as u32;
             self.producers.push(producer.clone());
-            self.producers.len() - 1
+            self.known.insert(producer.clone(), index);
+            index
         });
-        self.messages.insert(sequence, (index as u32, number));
+        self.messages.insert(sequence, (index, number));
     }
 
     fn get(&self, sequence: u64) -> Option<(&ProducerId, i64)> {
@@ -142,7 +143,7 @@ impl<M> State<M> {
             messages: BTreeMap::new(),
             redelivered: FxHashMap::default(),
             due: FxHashMap::default(),
-            senders: Senders::default(),
+            senders: None,
         };
         self.destinations.insert(key, stored);
     }
@@ -203,7 +204,8 @@ impl<M> State<M> {
     pub(super) fn note_sender(&mut self, key: MessageKey, producer: &ProducerId, number: i64) {
         match self.destinations.get_mut(&key.destination) {
             Some(stored) if stored.destination == StoredDestination::Transaction => {
-                stored.senders.note(key.sequence, producer, number);
+                let senders = stored.senders.get_or_insert_default();
+                senders.note(key.sequence, producer, number);
             }
             _ => self.audit.note(producer, number),
         }
@@ -212,7 +214,7 @@ impl<M> State<M> {
     /// Who sent a message of a transaction.
     pub(super) fn sender(&self, key: MessageKey) -> Option<(&ProducerId, i64)> {
         let stored = self.destinations.get(&key.destination)?;
-        stored.senders.get(key.sequence)
+        stored.senders.as_ref()?.get(key.sequence)
     }
 
     pub(super) fn get(&self, key: MessageKey) -> Option<&M> {
@@ -370,7 +372,8 @@ impl<M> State<M> {
         assert_eq!(self.messages, all.len() as u64);
         for found in stored() {
             let marked = found.redelivered.keys().chain(found.due.keys());
-            let marked = marked.chain(found.senders.messages.keys());
+            let senders = found.senders.iter();
+            let marked = marked.chain(senders.flat_map(|senders| senders.messages.keys()));
             assert!(
                 marked
                     .into_iter()
@@ -397,7 +400,9 @@ impl<M> Stored<M> {
     fn forget_marks(&mut self, sequence: u64, counters: &mut u64, due: &mut u64) {
         *counters -= u64::from(self.redelivered.remove(&sequence).is_some());
         *due -= u64::from(self.due.remove(&sequence).is_some());
-        self.senders.messages.remove(&sequence);
+        if let Some(senders) = &mut self.senders {
+            senders.messages.remove(&sequence);
+        }
     }
 
     fn recovered(&self, key: DestinationKey, size: impl Fn(&M) -> u32) -> RecoveredDestination {
