@@ -49,12 +49,13 @@ impl RecoveryBuffer {
 
     /// An empty buffer.
     pub fn new(policy: &Recovery) -> Self {
-        let policy = match policy {
-            Recovery::Retained { wrapped } => (**wrapped).clone(),
-            policy => policy.clone(),
-        };
+        let mut policy = policy;
+        // The retained message is kept in any case.
+        while let Recovery::Retained { wrapped } = policy {
+            policy = wrapped;
+        }
         Self {
-            policy,
+            policy: policy.clone(),
             kept: VecDeque::new(),
             bytes: 0,
             retained: None,
