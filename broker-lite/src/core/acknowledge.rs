@@ -208,9 +208,10 @@ impl Core {
 
     /// Forgets a message that is not on its queue any more, in memory or in the store.
     pub(super) fn discard(&mut self, queue: QueueKey, entry: &Entry, turn: &mut Turn<'_>) {
-        if !entry.stored {
-            self.memory_used -= entry.size as usize;
-        } else if let Some(destination) = self.queues.get(queue.0).and_then(|queue| queue.key) {
+        self.uncount(queue, entry);
+        if entry.stored
+            && let Some(destination) = self.queues.get(queue.0).and_then(|queue| queue.key)
+        {
             let key = MessageKey {
                 destination,
                 sequence: entry.sequence,

@@ -11,6 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::destinations::{Wildcard, parts};
 use super::effect::{ConnectionKey, Effect, Then};
+use super::flow::Limit;
 use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
 use super::subscription::{InFlight, Pull, Sight, Source, Subscription, SubscriptionKey};
@@ -43,6 +44,9 @@ pub(super) struct Connection {
     pub(super) transactions: FxHashMap<i64, TransactionKey>,
     pub(super) temporaries: Vec<Destination>,
     pub(super) paused: bool,
+    /// Where its sends are held back, by what, and how many.
+    pub(super) held_back: FxHashMap<Destination, (Limit, usize)>,
+    pub(super) held_back_bytes: usize,
     /// For how long outcomes are kept, as its client was told; see [`Core::promised`].
     pub(super) promised: i64,
     /// Refused or taken over: what it still sends is ignored.
@@ -68,6 +72,8 @@ impl Connection {
             transactions: FxHashMap::default(),
             temporaries: Vec::new(),
             paused: false,
+            held_back: FxHashMap::default(),
+            held_back_bytes: 0,
             promised: 0,
             closing: false,
         }
@@ -428,6 +434,7 @@ impl Core {
     }
 
     fn forget_with(&mut self, key: ConnectionKey, delivered: i64, turn: &mut Turn<'_>) {
+        self.forget_held_back(key);
         let transactions = std::mem::take(&mut self.connections[key.0 as usize].transactions);
         for transaction in transactions.into_values() {
             self.roll_back(transaction, turn);

@@ -316,7 +316,10 @@ impl Core {
     pub(super) fn remove_queue(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
         let mut queue = self.queues.remove(key.0);
         for entry in queue.backlog.drain() {
-            self.uncount(&entry);
+            self.uncount(key, &entry);
+            if entry.stored && entry.body.is_some() {
+                self.resident_used -= entry.size as usize;
+            }
         }
         for consumer in queue.consumers() {
             self.leave_queue(consumer, key);
@@ -352,24 +355,25 @@ impl Core {
         subscription.in_flight = kept.into();
         subscription.extension = subscription.extension.saturating_sub(gone.len());
         if subscription.browse.is_none() {
-            for message in gone.iter().filter(|message| !message.entry.stored) {
-                self.memory_used -= message.entry.size as usize;
+            for message in &gone {
+                self.uncount(queue, &message.entry);
             }
         }
     }
 
     /// Open transactions must not bring messages back to a queue that is gone.
     fn drop_orphans(&mut self, queue: QueueKey) {
-        let mut freed = 0;
+        let mut gone = Vec::new();
         for transaction in self.transactions.values_mut() {
-            transaction.orphans.retain(|(of, entry)| {
-                if *of == queue && !entry.stored {
-                    freed += entry.size as usize;
-                }
-                *of != queue
-            });
+            let (orphans, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut transaction.orphans)
+                .into_iter()
+                .partition(|(of, _)| *of == queue);
+            transaction.orphans = kept;
+            gone.extend(orphans);
         }
-        self.memory_used -= freed;
+        for (_, entry) in &gone {
+            self.uncount(queue, entry);
+        }
     }
 
     /// The queue's key in the store, given out when something of it is stored first.

@@ -277,9 +277,7 @@ impl Core {
         let mut in_flight: FxHashMap<SubscriptionKey, Vec<InFlight>> = FxHashMap::default();
         let mut waiting: FxHashMap<QueueKey, Vec<Entry>> = FxHashMap::default();
         for Consumed { mut message, back } in consumed {
-            if !message.entry.stored {
-                self.memory_used += message.entry.size as usize;
-            }
+            self.count(message.queue, &message.entry);
             match back {
                 Back::InFlight(consumer) => {
                     self.queues[message.queue.0].in_flight += 1;
@@ -335,8 +333,8 @@ impl Core {
             self.queues[queue.0].created = false;
         }
         let Some(first) = batch.first else { return };
-        for queue in &batch.queues {
-            let queue = &mut self.queues[queue.0];
+        for &key in &batch.queues {
+            let queue = &mut self.queues[key.0];
             let mut refused = queue.backlog.between(first, batch.last);
             refused.retain(|place| queue.backlog.get(*place).is_some_and(Entry::waits_for_store));
             let refused: Vec<_> = refused
@@ -344,7 +342,10 @@ impl Core {
                 .filter_map(|place| queue.remove(place))
                 .collect();
             for entry in refused {
-                self.uncount(&entry);
+                self.uncount(key, &entry);
+                if entry.stored && entry.body.is_some() {
+                    self.resident_used -= entry.size as usize;
+                }
                 self.stats.refused += 1;
                 let Some((message, id)) = entry
                     .body

@@ -55,7 +55,7 @@ pub enum Effect {
 }
 
 /// Something that happens once a batch is durable.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Then {
     /// This response goes out; if the store fails, an `ExceptionResponse` with the same correlation id does.
     Reply {

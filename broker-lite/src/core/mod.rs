@@ -27,6 +27,7 @@ mod durable;
 mod durable_subscription;
 mod effect;
 mod expiry;
+mod flow;
 mod groups;
 mod outcomes;
 mod purge;
@@ -62,10 +63,11 @@ use destinations::{Target, Wildcard};
 use durable::{Interrupted, PendingBatch};
 use durable_subscription::DurableName;
 pub use effect::{ConnectionKey, Effect, Effects, StoreToken, Then};
+use flow::Flow;
 pub use outcomes::OutcomeLimits;
 use outcomes::Outcomes;
 
-use queue::{Entry, Queue, QueueKey};
+use queue::{Queue, QueueKey};
 use refusal::Refusal;
 pub(crate) use refusal::not_stored;
 pub use rules::{Rules, SchedulerRules};
@@ -99,7 +101,7 @@ pub struct CoreConfig {
     pub rules: Arc<Rules>,
 }
 
-/// What the broker counts. All but the first five only grow.
+/// What the broker counts. All but those up to `outcomes` only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Connections, introduced or not.
@@ -110,6 +112,12 @@ pub struct Stats {
     pub consumers: usize,
     /// Bytes of messages that live in memory only.
     pub memory_used: usize,
+    /// Bytes of messages that lie in the store, as the broker counts them.
+    pub stored_used: usize,
+    /// Producers that wait for room, each once for each destination.
+    pub blocked: usize,
+    /// Sends that are held back.
+    pub held_back: usize,
     /// Transactions whose outcome is known.
     pub outcomes: usize,
     /// Messages that arrived, dead letters included.
@@ -179,7 +187,12 @@ pub struct Core {
     /// Counts queues, so that one that is gone is not taken for another.
     last_queue: u64,
     paused: Vec<ConnectionKey>,
+    flow: Flow,
+    /// Bytes of messages that live in memory only.
     memory_used: usize,
+    /// Bytes of messages that lie in the store.
+    stored_used: usize,
+    /// Bytes of those that are in memory as well.
     resident_used: usize,
     stats: Stats,
 }
@@ -254,7 +267,9 @@ impl Core {
             dead_audit: DeadAudit::default(),
             last_queue: 0,
             paused: Vec::new(),
+            flow: Flow::default(),
             memory_used: 0,
+            stored_used: 0,
             resident_used: 0,
             stats: Stats::default(),
         };
@@ -459,6 +474,8 @@ impl Core {
             destinations: self.destinations.len(),
             consumers: self.subscriptions.len(),
             memory_used: self.memory_used,
+            stored_used: self.stored_used,
+            held_back: self.flow.len(),
             outcomes: self.outcomes.len(),
             outcomes_crowded_out: self.outcomes.crowded_out,
             ..self.stats
@@ -470,24 +487,6 @@ impl Core {
         match self.destinations.get(queue)? {
             Target::Queue(key) => Some(self.queues[key.0].backlog.len()),
             Target::Topic(_) => None,
-        }
-    }
-
-    /// Counts a message that was put on a queue.
-    fn count(&mut self, entry: &Entry) {
-        if !entry.stored {
-            self.memory_used += entry.size as usize;
-        } else if entry.body.is_some() {
-            self.resident_used += entry.size as usize;
-        }
-    }
-
-    /// Undoes [`Core::count`] for a message that was taken off a queue.
-    fn uncount(&mut self, entry: &Entry) {
-        if !entry.stored {
-            self.memory_used -= entry.size as usize;
-        } else if entry.body.is_some() {
-            self.resident_used -= entry.size as usize;
         }
     }
 }

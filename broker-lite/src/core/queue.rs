@@ -138,6 +138,8 @@ pub(super) struct Queue {
     pub(super) backlog: Backlog,
     /// Messages that consumers have.
     pub(super) in_flight: usize,
+    /// Bytes of its messages that live in memory only.
+    pub(super) memory_used: usize,
     members: FxHashMap<SubscriptionKey, Member>,
     classes: Slab<Class>,
     /// The only consumer that is served, if one is.
@@ -176,6 +178,7 @@ impl Queue {
             backlog: Backlog::new(policy.prioritized_messages),
             policy,
             in_flight: 0,
+            memory_used: 0,
             members: FxHashMap::default(),
             classes: Slab::new(),
             exclusive: None,

@@ -58,6 +58,7 @@ impl Core {
         for message in &stored.messages {
             // After a crash nobody knows who saw what: whatever may have been shown says so.
             let shown = !clean && message.sequence <= stored.dispatched;
+            self.stored_used += message.size as usize;
             queue.put(Entry {
                 sequence: message.sequence,
                 size: message.size,

@@ -67,6 +67,16 @@ impl Refusal {
         Self::jms(format!("{what} not supported by this broker"))
     }
 
+    /// The answer to a request that is refused, in place of the response.
+    pub(super) fn answer_to(&self, response: &Command) -> Command {
+        Box::new(ExceptionResponse {
+            correlation_id: response.correlation_id().unwrap_or_default(),
+            exception: Some(self.throwable()),
+            ..ExceptionResponse::default()
+        })
+        .into()
+    }
+
     pub(super) fn throwable(&self) -> Throwable {
         Throwable::new(self.class, &self.message)
     }
@@ -84,10 +94,5 @@ pub(crate) fn not_stored(response: &Command, failure: &StoreError) -> Command {
         StoreError::Full(_) => Refusal::resources(failure.to_string()),
         _ => Refusal::io(failure.to_string()),
     };
-    Box::new(ExceptionResponse {
-        correlation_id: response.correlation_id().unwrap_or_default(),
-        exception: Some(refusal.throwable()),
-        ..ExceptionResponse::default()
-    })
-    .into()
+    refusal.answer_to(response)
 }

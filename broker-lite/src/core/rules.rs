@@ -30,6 +30,12 @@ pub struct Rules {
     pub max_purged_destinations_per_sweep: Option<u32>,
     /// `allowTempAutoCreationOnSend`.
     pub allow_temp_auto_creation_on_send: bool,
+    /// `storeUsage`: bytes of messages in the store, as the broker counts them, beyond which persistent sends wait.
+    pub store_limit: u64,
+    /// `sendFailIfNoSpace`: a send for which there is no room fails at once.
+    pub send_fail_if_no_space: bool,
+    /// `sendFailIfNoSpaceAfterTimeout`: it fails after so long; none is never.
+    pub send_fail_if_no_space_after_timeout: Option<Duration>,
     /// The most destinations of the broker.
     pub max_destinations: usize,
     /// The most sends of one transaction; none is any number.
@@ -58,6 +64,9 @@ pub struct SchedulerRules {
 /// Destinations are made by naming them, so there must be an end to it.
 const MAX_DESTINATIONS: usize = 1_000_000;
 
+/// ActiveMQ's default for `storeUsage`.
+const STORE_LIMIT: u64 = 100 << 30;
+
 impl Default for Rules {
     fn default() -> Self {
         Self {
@@ -71,6 +80,9 @@ impl Default for Rules {
             schedule_period_for_destination_purge: None,
             max_purged_destinations_per_sweep: None,
             allow_temp_auto_creation_on_send: false,
+            store_limit: STORE_LIMIT,
+            send_fail_if_no_space: false,
+            send_fail_if_no_space_after_timeout: None,
             max_destinations: MAX_DESTINATIONS,
             max_uncommitted_count: None,
             discard_dead_letters: None,

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use openwire_client::wire::{Message, MessageDispatch, ProducerAck};
 
-use super::connection::IMPLICIT_SESSION;
 use super::dead_letter::is_dead_letter;
 use super::destinations::Target;
-use super::effect::{ConnectionKey, Effect, Then};
+use super::effect::{ConnectionKey, Then};
 use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
 use super::route::Routes;
@@ -20,57 +19,70 @@ impl Core {
     pub(super) fn message(
         &mut self,
         from: ConnectionKey,
-        mut message: Arc<Message>,
+        message: Arc<Message>,
         reply: Option<Then>,
         turn: &mut Turn<'_>,
     ) -> Result<Outcome, Refusal> {
-        let connection = self.registered(from)?;
-        let window = match &message.producer_id {
-            Some(id) => connection
-                .producers
-                .get(&(id.session_id, id.value))
-                .map_or(0, |producer| producer.window),
-            None => 0,
-        };
+        self.registered(from)?;
         if message.message_id.is_none() {
             return Err(Refusal::illegal_state("a message without a message id"));
         }
         check_supported(&message)?;
         let routes = self.route(&message, turn)?;
-        let size = accounting_size(&message);
-        let transaction = self.transaction_of(from, message.transaction_id.as_ref())?;
-        if transaction.is_some() || !self.goes_to_store(&routes, &message) {
-            self.check_memory(from, size, turn)?;
-        }
-        let producer_id = message.producer_id.clone();
-        let awaited = reply.is_some();
-
-        let outcome = match transaction {
-            Some(open) => {
-                if let Some(transaction) = self.transactions.get_mut(&open) {
-                    transaction.sends.push(message);
-                    self.memory_used += size as usize;
-                }
-                Outcome::Done
-            }
-            None if self.is_duplicate(from, &message) => {
-                self.stats.duplicates += 1;
-                self.confirm_duplicate(&message, reply, turn)
-            }
-            None => {
-                Arc::make_mut(&mut message).response_required = false;
-                self.publish(routes, message, reply, turn)
-            }
+        let Some(open) = self.transaction_of(from, message.transaction_id.as_ref())? else {
+            return self.send_or_wait(from, routes, message, reply, turn);
         };
-        if window > 0 && !awaited {
+        let size = accounting_size(&message);
+        self.check_memory(from, size, turn)?;
+        self.acknowledge_producer(from, &message, reply.is_some(), turn);
+        if let Some(transaction) = self.transactions.get_mut(&open) {
+            transaction.sends.push(message);
+            self.memory_used += size as usize;
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Takes in a message for which there is room.
+    pub(super) fn accept(
+        &mut self,
+        from: ConnectionKey,
+        routes: Routes,
+        mut message: Arc<Message>,
+        reply: Option<Then>,
+        turn: &mut Turn<'_>,
+    ) -> Outcome {
+        self.acknowledge_producer(from, &message, reply.is_some(), turn);
+        if self.is_duplicate(from, &message) {
+            self.stats.duplicates += 1;
+            return self.confirm_duplicate(&message, reply, turn);
+        }
+        Arc::make_mut(&mut message).response_required = false;
+        self.publish(routes, message, reply, turn)
+    }
+
+    /// Tells a producer with a window that it may send more (`ProducerAck`).
+    fn acknowledge_producer(
+        &self,
+        from: ConnectionKey,
+        message: &Message,
+        awaited: bool,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(id) = message.producer_id.as_ref().filter(|_| !awaited) else {
+            return;
+        };
+        let producers = &self.connections[from.0 as usize].producers;
+        if producers
+            .get(&(id.session_id, id.value))
+            .is_some_and(|producer| producer.window > 0)
+        {
             let ack = ProducerAck {
-                producer_id,
-                size: size as i32,
+                producer_id: Some(id.clone()),
+                size: accounting_size(message) as i32,
                 ..ProducerAck::default()
             };
             turn.send(from, ack);
         }
-        Ok(outcome)
     }
 
     /// True if a client that reconnected sends what the broker has already.
@@ -168,17 +180,6 @@ impl Core {
         }
     }
 
-    fn goes_to_store(&self, routes: &Routes, message: &Message) -> bool {
-        let stores = |target: &Target| match target {
-            Target::Queue(queue) => self.keeps(*queue, message),
-            Target::Topic(_) => false,
-        };
-        match routes {
-            Routes::One(target) => stores(target),
-            Routes::Several(copies) => copies.iter().all(|(target, _)| stores(target)),
-        }
-    }
-
     /// True if a message that lies on this queue lies in the store as well.
     pub(super) fn keeps(&self, queue: QueueKey, message: &Message) -> bool {
         self.config.stored && message.persistent && !self.queues[queue.0].destination.is_temporary()
@@ -225,7 +226,10 @@ impl Core {
             priority: message.priority.clamp(0, 9) as u8,
             body: Some(message),
         };
-        self.count(&entry);
+        self.count(queue, &entry);
+        if stored {
+            self.resident_used += entry.size as usize;
+        }
         self.put_waiting(queue, entry, turn.now);
         stored
     }
@@ -297,50 +301,21 @@ impl Core {
         }
     }
 
-    /// Holds back a producer for which the broker has no room. One that consumes on the same connection must
-    /// be read on, because its acknowledgements make room; its message is refused.
+    /// Holds back a transaction for which the broker has no room. A connection that consumes must be read on, because its
+    /// acknowledgements make room; its message is refused.
     fn check_memory(&mut self, from: ConnectionKey, size: u32, turn: &mut Turn<'_>) -> Result<(), Refusal> {
         if self.memory_used + size as usize <= self.config.memory_limit {
             return Ok(());
         }
-        let connection = &mut self.connections[from.0 as usize];
-        let consumes = connection
-            .consumers
-            .values()
-            .any(|key| self.subscriptions[key.0].id.session_id != IMPLICIT_SESSION);
-        if consumes {
+        if self.consumes(from) {
             self.stats.refused += 1;
             return Err(Refusal::resources(format!(
                 "the broker's memory limit of {} bytes is reached",
                 self.config.memory_limit
             )));
         }
-        if !connection.paused {
-            connection.paused = true;
-            self.paused.push(from);
-            tracing::warn!(peer = %connection.peer, limit = self.config.memory_limit, "memory limit reached: producer paused");
-            turn.effects.push(Effect::Pause { connection: from });
-        }
+        self.pause(from, turn);
         Ok(())
-    }
-
-    /// True if there is no room for messages that live in memory only.
-    pub(super) fn is_full(&self) -> bool {
-        self.memory_used >= self.config.memory_limit
-    }
-
-    /// Lets paused producers go on once there is room again.
-    pub(super) fn resume_producers(&mut self, turn: &mut Turn<'_>) {
-        if self.paused.is_empty() || self.memory_used > self.config.memory_limit / 10 * 9 {
-            return;
-        }
-        for key in std::mem::take(&mut self.paused) {
-            if let Some(connection) = self.connections.get_mut(key.0 as usize)
-                && std::mem::take(&mut connection.paused)
-            {
-                turn.effects.push(Effect::Resume { connection: key });
-            }
-        }
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) enum Alarm {
     Sweep(QueueKey, u64),
     /// A pull has waited long enough.
     Pull(ConnectionKey, ConsumerId),
+    /// Sends may have waited long enough for room.
+    NoRoom,
     /// It is looked for destinations that nobody uses.
     Purge,
     /// It is looked for durable subscriptions that have been away for too long.
@@ -74,6 +76,7 @@ impl Core {
                         self.answer_pull(key, turn);
                     }
                 }
+                Alarm::NoRoom => self.give_up_waiting(turn),
                 Alarm::Purge => self.purge_unused(turn),
                 Alarm::Absent => self.remove_absent(turn),
             }

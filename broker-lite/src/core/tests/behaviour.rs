@@ -461,22 +461,6 @@ fn given_up_messages_become_dead_letters_with_their_cause() {
 }
 
 #[test]
-fn a_full_broker_holds_back_producers_and_lets_them_go() {
-    let mut rig = Rig::with_config(false, usize::MAX, 10 * 1024);
-    let (producer, consumer) = (rig.connect(), rig.connect());
-    (1..=11).for_each(|number| rig.send(producer, number));
-    assert_eq!(rig.paused, [producer.key]);
-    rig.consume(consumer, 1, 100);
-    let message = Arc::new(Rig::message(consumer, 1, false));
-    assert_eq!(
-        rig.ask(consumer, message),
-        Err("ResourceAllocationException".into())
-    );
-    rig.consumed(consumer, 1, producer, 1, 5).unwrap();
-    assert_eq!(rig.paused, []);
-}
-
-#[test]
 fn a_topic_consumer_gets_what_it_selects() {
     let mut rig = Rig::new(false);
     let client = rig.connect();

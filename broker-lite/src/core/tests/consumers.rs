@@ -1,8 +1,6 @@
 //! Who gets which message: selectors, priorities, exclusive consumers, groups, wildcards, browsers, durable
 //! subscriptions.
 
-use std::sync::Arc;
-
 use openwire_client::wire::*;
 
 use super::rig::{Rig, properties};

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod consumers;
+mod flow;
 mod outcomes;
 mod policies;
 mod random;
