@@ -316,7 +316,7 @@ impl BrokerBuilder {
                 resident_limit: config.resident_limit,
                 memory_limit: config.memory_limit,
                 outcomes: config.outcomes,
-                rules: Arc::default(),
+                rules: config.settings.rules(),
             },
             recovered,
         );

@@ -2,6 +2,7 @@
 
 mod file;
 mod listen;
+mod rules;
 mod settings;
 
 use std::fs;

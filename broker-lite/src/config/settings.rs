@@ -241,63 +241,34 @@ impl Settings {
         let limits = &usual.limits;
         let asked = [
             (!self.advisory_support, "advisorySupport"),
-            (self.reject_durable_consumers, "rejectDurableConsumers"),
-            (
-                self.offline_durable_subscriber_timeout.is_some(),
-                "offlineDurableSubscriberTimeout",
-            ),
-            (
-                self.offline_durable_subscriber_task_schedule
-                    != usual.offline_durable_subscriber_task_schedule,
-                "offlineDurableSubscriberTaskSchedule",
-            ),
             (self.populate_jmsx_user_id, "populateJMSXUserID"),
-            (
-                self.schedule_period_for_destination_purge.is_some(),
-                "schedulePeriodForDestinationPurge",
-            ),
-            (
-                self.max_purged_destinations_per_sweep.is_some(),
-                "maxPurgedDestinationsPerSweep",
-            ),
-            (
-                self.allow_temp_auto_creation_on_send,
-                "allowTempAutoCreationOnSend",
-            ),
-            (self.limits.store_usage != limits.store_usage, "limits.storeUsage"),
             (self.limits.temp_usage != limits.temp_usage, "limits.tempUsage"),
             (
                 self.limits.job_scheduler_usage != limits.job_scheduler_usage,
                 "limits.jobSchedulerUsage",
             ),
-            (self.limits.send_fail_if_no_space, "limits.sendFailIfNoSpace"),
-            (
-                self.limits.send_fail_if_no_space_after_timeout.is_some(),
-                "limits.sendFailIfNoSpaceAfterTimeout",
-            ),
             (
                 self.limits.max_uncommitted_count.is_some(),
                 "limits.maxUncommittedCount",
             ),
-            (self.limits.max_destinations.is_some(), "limits.maxDestinations"),
-            (!self.policies.is_default(), "policy"),
-            (
-                !self.interceptors.is_default(),
-                "virtualTopic, composite, mirroredQueue",
-            ),
-            (!self.destinations.is_empty(), "destination"),
             (self.timestamp.is_some(), "timestamp"),
             (self.force_persistency.is_some(), "forcePersistency"),
-            (self.discard_dead_letters.is_some(), "discardDeadLetters"),
             (self.redelivery.is_some(), "redelivery"),
             (self.statistics, "statistics"),
             (self.scheduler.is_some(), "scheduler"),
         ];
-        asked
+        let policies = self.policies.iter().map(|(_, policy)| policy);
+        let of_policies = policies
+            .chain([self.policies.default_policy()])
+            .flat_map(|policy| super::rules::not_served(policy));
+        let mut names: Vec<_> = asked
             .into_iter()
             .filter(|(asked, _)| *asked)
             .map(|(_, name)| name)
-            .collect()
+            .chain(of_policies)
+            .collect();
+        names.dedup();
+        names
     }
 }
 

@@ -101,12 +101,19 @@ impl Core {
             return Ok(Vec::new());
         }
         let last = ack.last_message_id.as_ref().ok_or_else(|| not_dispatched(None))?;
+        // `usePrefetchExtension`
+        let extends = subscription.in_flight.front().is_some_and(|message| {
+            let queue = self.queues.get(message.queue.0);
+            queue.is_none_or(|queue| queue.policy.use_prefetch_extension)
+        });
         match ack.ack_type {
             MessageAck::DELIVERED => {
                 let (_, to) = subscription
                     .range(None, last)
                     .ok_or_else(|| not_dispatched(Some(last)))?;
-                subscription.extend(to);
+                if extends {
+                    subscription.extend(to);
+                }
             }
             MessageAck::STANDARD | MessageAck::INDIVIDUAL => {
                 let first = if ack.ack_type == MessageAck::INDIVIDUAL {
@@ -121,7 +128,9 @@ impl Core {
                     for message in subscription.in_flight.range_mut(from_at..=to) {
                         message.transaction.get_or_insert(open);
                     }
-                    subscription.extend(to);
+                    if extends {
+                        subscription.extend(to);
+                    }
                     if let Some(transaction) = self.transactions.get_mut(&open)
                         && !transaction.consumers.contains(&key)
                     {

@@ -37,7 +37,7 @@ impl Core {
             return Ok(target);
         }
         check_name(destination)?;
-        if destination.is_temporary() {
+        if destination.is_temporary() && !self.config.rules.allow_temp_auto_creation_on_send {
             return Err(Refusal::no_such_temporary(&destination.qualified_name()));
         }
         self.create(destination, turn)
@@ -77,7 +77,9 @@ impl Core {
 
     fn check_owner(&self, from: ConnectionKey, destination: &Destination) -> Result<(), Refusal> {
         let owner = destination.name().rsplit_once(':').map(|(owner, _)| owner);
-        if owner == Some(self.connections[from.0 as usize].id()) {
+        if owner == Some(self.connections[from.0 as usize].id())
+            || self.policy_of(destination).allow_temp_destination_stealing
+        {
             return Ok(());
         }
         Err(Refusal::destination(format!(

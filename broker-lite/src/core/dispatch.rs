@@ -23,6 +23,9 @@ const LOAD_BYTES: usize = 4 * 1024 * 1024;
 /// Bodies are asked for when fewer than this many stand ready at the front.
 const LOAD_AHEAD: usize = 256;
 
+/// How many a queue asks for that loads them only when they are needed (`lazyDispatch`).
+const LAZY_MESSAGES: usize = 16;
+
 /// How long a queue waits for `consumersBeforeDispatchStarts` that has no `timeBeforeDispatchStarts`, in milliseconds;
 /// as ActiveMQ.
 const WAIT_FOR_CONSUMERS: i64 = 1000;
@@ -440,7 +443,7 @@ impl Core {
 
     fn load_ahead(&mut self, key: QueueKey, place: Place, turn: &mut Turn<'_>) {
         let queue = &self.queues[key.0];
-        if queue.loading || queue.key.is_none() {
+        if queue.loading || queue.key.is_none() || queue.policy.lazy_dispatch {
             return;
         }
         let ahead = queue.backlog.iter_from(place).nth(LOAD_AHEAD);
@@ -455,19 +458,23 @@ impl Core {
         let (false, Some(destination)) = (queue.loading, queue.key) else {
             return;
         };
+        let (ahead, most) = match queue.policy.lazy_dispatch {
+            true => (0, LAZY_MESSAGES),
+            false => (LOAD_AHEAD, LOAD_MESSAGES),
+        };
         let mut bytes = 0;
         let keys: Vec<_> = queue
             .backlog
             .iter_from(place)
             .map(|(_, entry)| entry)
-            .take(LOAD_AHEAD + LOAD_MESSAGES)
+            .take(ahead + most)
             .filter(|entry| entry.body.is_none())
             .take_while(|entry| {
                 let fits = bytes < LOAD_BYTES;
                 bytes += entry.size as usize;
                 fits
             })
-            .take(LOAD_MESSAGES)
+            .take(most)
             .map(|entry| MessageKey {
                 destination,
                 sequence: entry.sequence,

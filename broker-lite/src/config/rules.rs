@@ -1,0 +1,100 @@
+//! What of the settings is for the core.
+
+use std::sync::Arc;
+
+use super::Settings;
+use crate::core::Rules;
+use crate::policy::Policy;
+
+impl Settings {
+    /// What the core is told.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        let usual = Rules::default();
+        let limits = &self.limits;
+        Arc::new(Rules {
+            policies: self.policies.clone(),
+            interceptors: self.interceptors.clone(),
+            destinations: self.destinations.clone(),
+            reject_durable_consumers: self.reject_durable_consumers,
+            offline_durable_subscriber_timeout: self.offline_durable_subscriber_timeout,
+            offline_durable_subscriber_task_schedule: self.offline_durable_subscriber_task_schedule,
+            schedule_period_for_destination_purge: self.schedule_period_for_destination_purge,
+            max_purged_destinations_per_sweep: self.max_purged_destinations_per_sweep,
+            allow_temp_auto_creation_on_send: self.allow_temp_auto_creation_on_send,
+            store_limit: limits.store_usage,
+            send_fail_if_no_space: limits.send_fail_if_no_space,
+            send_fail_if_no_space_after_timeout: limits.send_fail_if_no_space_after_timeout,
+            max_destinations: limits
+                .max_destinations
+                .map_or(usual.max_destinations, |most| most as usize),
+            discard_dead_letters: self.discard_dead_letters.clone(),
+            ..usual
+        })
+    }
+}
+
+/// The attributes of a policy that ask for what this broker does not do.
+pub(super) fn not_served(policy: &Policy) -> impl Iterator<Item = &'static str> {
+    let usual = Policy::default();
+    let asked = [
+        (
+            policy.store_usage_high_water_mark != usual.store_usage_high_water_mark,
+            "policy.storeUsageHighWaterMark",
+        ),
+        (policy.gc_with_network_consumers, "policy.gcWithNetworkConsumers"),
+        (
+            policy.send_duplicate_from_store_to_dlq,
+            "policy.sendDuplicateFromStoreToDLQ",
+        ),
+        (policy.always_retroactive, "policy.alwaysRetroactive"),
+        (
+            policy.recovery != usual.recovery,
+            "policy.subscriptionRecoveryPolicy",
+        ),
+        (
+            policy.pending_limit != usual.pending_limit,
+            "policy.pendingMessageLimitStrategy",
+        ),
+        (
+            policy.eviction != usual.eviction
+                || policy.evict_expired_messages_high_watermark
+                    != usual.evict_expired_messages_high_watermark,
+            "policy.messageEvictionStrategy",
+        ),
+        (
+            policy.slow_consumers != usual.slow_consumers,
+            "policy.slowConsumerStrategy",
+        ),
+        (policy.dispatch != usual.dispatch, "policy.dispatchPolicy"),
+        (
+            policy.network_replay.is_some(),
+            "policy.networkBridgeFilterFactory",
+        ),
+        (
+            policy.send_advisory_if_no_consumers,
+            "policy.sendAdvisoryIfNoConsumers",
+        ),
+        (
+            policy.advisory_for_slow_consumers,
+            "policy.advisoryForSlowConsumers",
+        ),
+        (
+            policy.advisory_for_fast_producers,
+            "policy.advisoryForFastProducers",
+        ),
+        (
+            policy.advisory_for_discarding_messages,
+            "policy.advisoryForDiscardingMessages",
+        ),
+        (policy.advisory_for_delivery, "policy.advisoryForDelivery"),
+        (policy.advisory_for_consumed, "policy.advisoryForConsumed"),
+        (policy.advisory_for_dispatched, "policy.advisoryForDispatched"),
+        (policy.advisory_when_full, "policy.advisoryWhenFull"),
+        (policy.include_body_for_advisory, "policy.includeBodyForAdvisory"),
+        (policy.audit != usual.audit, "policy.enableAudit"),
+    ];
+    asked
+        .into_iter()
+        .filter(|(asked, _)| *asked)
+        .map(|(_, name)| name)
+}
