@@ -1,0 +1,191 @@
+//! The real Java client's own account of a broker: `Interop`, about 150 checks, in full against a real ActiveMQ and against
+//! broker-lite, each with a store, a scheduler and restarts by `kill -9`.
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Write};
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tests::peers::Peers;
+use tests::process::{BrokerProcess, free_port};
+
+/// What broker-lite fails yet. One that passes must be taken off, or the test fails.
+const NOT_YET: &[&str] = &[
+    "headers.all",
+    "queue.browser",
+    "queue.browser-empty",
+    "queue.composite-send",
+    "queue.composite-consume",
+    "queue.wildcards",
+    "topic.wildcards",
+    "durable.reconnect",
+    "durable.two-subscriptions",
+    "durable.selector",
+    "durable.selector-change",
+    "durable.active-twice-refused",
+    "durable.client-ack-resume",
+    "virtual-topic",
+    "selector.expressions",
+    "selector.queue-leaves-others",
+    "consumer.exclusive",
+    "consumer.priority",
+    "groups.sticky",
+    "groups.close",
+    "expiry.dlq",
+    "expiry.non-persistent-not-in-dlq",
+    "redelivery.dlq",
+    "scheduled.delay",
+    "scheduled.repeat",
+    "scheduled.tx",
+    "scheduled.browse-and-remove",
+    "advisory.consumer",
+    "advisory.consumer-existing",
+    "advisory.consumer-topic",
+    "advisory.producer",
+    "advisory.connection",
+    "advisory.destination",
+    "advisory.destination-source",
+    "xa.one-phase",
+    "xa.two-phase",
+    "xa.rollback",
+    "xa.read-only",
+    "xa.consume",
+    "xa.recover-commit",
+    "xa.recover-rollback-send",
+    "xa.recover-consume",
+    "xa.suspend-resume-join",
+    "wire.cache-eviction",
+    "restart.durable-subscription",
+    "restart.xa-prepared",
+    "restart.scheduled",
+];
+
+/// How often the test looks whether a restart is wanted or the checks are over.
+const POLL: Duration = Duration::from_millis(20);
+
+/// What a run came to.
+#[derive(Debug, Default)]
+struct Verdict {
+    passed: BTreeSet<String>,
+    failed: BTreeSet<String>,
+    skipped: BTreeSet<String>,
+}
+
+impl Verdict {
+    /// Reads `PASS name (12 ms)`, `FAIL name (12 ms): why` and `SKIP name: needs what`.
+    fn read(output: &str) -> Self {
+        let mut verdict = Self::default();
+        for line in output.lines() {
+            let Some((word, rest)) = line.split_once(' ') else {
+                continue;
+            };
+            let names = match word {
+                "PASS" => &mut verdict.passed,
+                "FAIL" => &mut verdict.failed,
+                "SKIP" => &mut verdict.skipped,
+                _ => continue,
+            };
+            let name = rest.split([' ', ':']).next().unwrap_or(rest);
+            names.insert(name.to_owned());
+        }
+        verdict
+    }
+}
+
+/// Runs all checks. `restart` kills the broker, and returns once it accepts again.
+fn run(broker: &str, peers: &Peers, url: &str, mut restart: impl FnMut()) -> Verdict {
+    // Whoever connects here has the broker restarted, and hears when it is back. The checks cannot do it themselves: only
+    // this process may end the broker, which it started.
+    let control = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    control
+        .set_nonblocking(true)
+        .expect("a listener can be asked without waiting");
+    let port = control.local_addr().expect("it is bound").port();
+    let ask = format!(
+        "bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port} && read -r said <&3 && test \"$said\" = restarted'"
+    );
+    let ended = thread::scope(|scope| {
+        let checks =
+            scope.spawn(|| peers.jms(&["Interop", "--url", url, "--persistent", "--restart-cmd", &ask]));
+        loop {
+            match control.accept() {
+                Ok((mut asker, _)) => {
+                    restart();
+                    // A check that has given up by now does not hear it.
+                    let _ = asker.write_all(b"restarted\n");
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(POLL),
+                Err(error) => panic!("nobody can ask for a restart any more: {error}"),
+            }
+            if checks.is_finished() {
+                break checks.join().expect("the peers' programs can be run");
+            }
+        }
+    });
+    let verdict = Verdict::read(&ended.stdout);
+    for line in ended.stdout.lines().filter(|line| line.starts_with("FAIL")) {
+        println!("{broker}: {line}");
+    }
+    println!(
+        "{broker}: {} passed, {} failed, {} skipped",
+        verdict.passed.len(),
+        verdict.failed.len(),
+        verdict.skipped.len()
+    );
+    assert!(
+        !verdict.passed.is_empty(),
+        "{broker}: nothing was checked: {}{}",
+        ended.stdout,
+        ended.stderr
+    );
+    verdict
+}
+
+fn activemq(peers: &Peers) -> Verdict {
+    let store = TempDir::new().expect("there is room for temporary files");
+    let broker = peers.start(&["--persistent", &store.path().to_string_lossy(), "--scheduler"]);
+    run("ActiveMQ", peers, &broker.url(), || broker.restart())
+}
+
+fn broker_lite(peers: &Peers) -> Verdict {
+    let store = TempDir::new().expect("there is room for temporary files");
+    let directory = store.path().to_string_lossy().into_owned();
+    let listen = format!("tcp://127.0.0.1:{}", free_port());
+    let start = || BrokerProcess::start(&["--data", &directory, "--listen", &listen]);
+    let mut broker = Some(start());
+    run("broker-lite", peers, &listen, || {
+        if let Some(running) = broker.take() {
+            running.kill();
+        }
+        broker = Some(start());
+    })
+}
+
+#[test]
+fn the_java_client_finds_what_it_finds_in_activemq() {
+    let Some(peers) = Peers::find("the_java_client_finds_what_it_finds_in_activemq") else {
+        return;
+    };
+    let lite = broker_lite(&peers);
+    let not_yet: BTreeSet<String> = NOT_YET.iter().map(|&name| name.to_owned()).collect();
+    let new: Vec<_> = lite.failed.difference(&not_yet).collect();
+    let stale: Vec<_> = not_yet.difference(&lite.failed).collect();
+    assert!(
+        new.is_empty() && stale.is_empty(),
+        "broker-lite fails {new:?}; it was said to fail, and does not: {stale:?}"
+    );
+
+    let real = activemq(&peers);
+    assert!(real.failed.is_empty(), "ActiveMQ fails {:?}", real.failed);
+    assert_eq!(
+        lite.skipped, real.skipped,
+        "both brokers are asked the same questions"
+    );
+    assert_eq!(
+        lite.passed.len() + not_yet.len(),
+        real.passed.len(),
+        "broker-lite passes what ActiveMQ passes, except what it cannot do yet"
+    );
+}
