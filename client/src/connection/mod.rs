@@ -30,7 +30,7 @@ use crate::events::{ConnectionState, Events};
 use crate::link::{Ended, EndpointStatus, Guard, Link, Receipt};
 use crate::options::ConnectionOptions;
 use crate::session::{AcknowledgeMode, Session, SessionInner};
-use crate::wire::{Command, ConnectionId, Destination, RemoveInfo, SessionId};
+use crate::wire::{Command, ConnectionId, Destination, DestinationInfo, RemoveInfo, SessionId};
 
 /// A connection to a broker, or to one of several, one after the other (JMS `Connection`).
 ///
@@ -194,6 +194,27 @@ impl Connection {
         }
         self.inner.link.reconnect_now();
         Ok(())
+    }
+
+    /// Deletes a queue or topic at the broker, with the messages in it (`ActiveMQConnection.destroyDestination`).
+    ///
+    /// # Errors
+    ///
+    /// What the broker answers: that consumers are still there, or [`is_security`](Error::is_security);
+    /// [`is_timeout`](Error::is_timeout); [`is_closed`](Error::is_closed).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the destination may be gone or not.
+    pub async fn destroy_destination(&self, destination: &Destination) -> Result<()> {
+        self.inner.check_open()?;
+        let info = DestinationInfo {
+            connection_id: Some(self.inner.id.clone()),
+            destination: Some(destination.clone()),
+            operation_type: DestinationInfo::REMOVE,
+            ..DestinationInfo::default()
+        };
+        self.inner.call(info).await.map(drop)
     }
 
     /// Closes the connection with its sessions (`close`): open transactions are rolled back, messages that were sent

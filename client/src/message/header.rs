@@ -153,6 +153,12 @@ impl Message {
         self.wire.broker_out_time
     }
 
+    /// True if the body of a received message came compressed (`ActiveMQMessage.isCompressed`); reading it inflates it. A
+    /// message that is yet to be sent is compressed then, with `jms.useCompression`.
+    pub fn is_compressed(&self) -> bool {
+        self.wire.compressed
+    }
+
     /// The text of the transaction it was sent in (`JMSXProducerTXID`).
     pub fn producer_transaction_id(&self) -> Option<String> {
         self.wire
