@@ -12,8 +12,8 @@ use crate::scene::Scene;
 /// A check that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// As above, for a slow one.
-const SLOW: Duration = Duration::from_secs(120);
+/// As above, for one that restarts its broker or waits for a full minute.
+const LONG: Duration = Duration::from_secs(120);
 
 /// What a check does with the broker of its scene.
 pub(crate) type Body = for<'a> fn(&'a Scene) -> LocalBoxFuture<'a, Outcome>;
@@ -48,7 +48,7 @@ impl Check {
     pub(crate) const fn slow(name: &'static str, body: Body) -> Self {
         Self {
             slow: true,
-            limit: SLOW,
+            limit: LONG,
             ..Self::new(name, body)
         }
     }
@@ -57,6 +57,7 @@ impl Check {
     pub(crate) const fn restarting(name: &'static str, body: Body) -> Self {
         Self {
             restarts: true,
+            limit: LONG,
             ..Self::new(name, body)
         }
     }

@@ -116,6 +116,23 @@ fn judge(outcome: Outcome, refusal: Option<&str>) -> Result<(), Failed> {
     }
 }
 
+/// A list that is not right any more does not go unnoticed.
+fn judgement() -> Result<(), Failed> {
+    let refused = || Err(Failure::new("browsers are not supported by this broker"));
+    let judged = [
+        judge(Ok(()), None).is_ok(),
+        judge(Err(Failure::new("nothing came")), None).is_err(),
+        judge(refused(), Some("browsers are")).is_ok(),
+        judge(refused(), Some("groups are")).is_err(),
+        judge(Err(Failure::new("browsers are slow")), Some("browsers are")).is_err(),
+        judge(Ok(()), Some("browsers are")).is_err(),
+    ];
+    match judged.iter().all(|&right| right) {
+        true => Ok(()),
+        false => Err(format!("some outcomes are judged wrongly: {judged:?}").into()),
+    }
+}
+
 /// The checks as tests of one broker.
 fn trials(shared: &Arc<Shared>, refusal: fn(&str) -> Option<&'static str>) -> Vec<Trial> {
     let checks = SUBJECTS.iter().copied().flatten();
@@ -147,7 +164,7 @@ fn names() -> Result<(), Failed> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let mut all = vec![Trial::test("names", names)];
+    let mut all = vec![Trial::test("names", names), Trial::test("judgement", judgement)];
     let lite = Shared::new(Maker::BrokerLite);
     all.extend(trials(&lite, not_yet::refusal));
     // Without a real ActiveMQ only broker-lite is asked.

@@ -53,6 +53,7 @@ pub(crate) const NOT_YET: &[(&str, &str)] = &[
     ("scheduled.repeat", "scheduled messages are"),
     ("scheduled.transaction", "scheduled messages are"),
     ("scheduled.browse-and-remove", "scheduled messages are"),
+    ("scheduled.cron", "scheduled messages are"),
     ("advisory.consumer", "the advisory topic"),
     ("advisory.consumer-existing", "the advisory topic"),
     ("advisory.consumer-topic", "the advisory topic"),
