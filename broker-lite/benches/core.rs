@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use broker_lite::core::{Core, CoreConfig, Effect, Effects, OutcomeLimits};
+use broker_lite::core::{Core, CoreConfig, Effect, Effects, OutcomeLimits, UserIds};
 use broker_lite::store::Recovered;
 use bytes::Bytes;
 use openwire_client::wire::*;
@@ -38,6 +38,8 @@ fn run(consumers: i64, stored: bool) -> f64 {
         memory_limit: usize::MAX,
         outcomes: OutcomeLimits::default(),
         rules: Default::default(),
+        authorization: None,
+        user_ids: UserIds::default(),
     };
     let mut core = Core::new(
         0,

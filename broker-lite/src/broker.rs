@@ -15,8 +15,9 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, ListenUri, Settings, Storage, StorageSettings, TlsFiles, broker_name};
-use crate::core::{Core, CoreConfig, OutcomeLimits, Stats};
+use crate::core::{Core, CoreConfig, OutcomeLimits, Stats, UserIds};
 use crate::error::BrokerError;
+use crate::security::{Authenticator, Authorization, AuthorizationEntry, Secret};
 use crate::server::{BindError, Counters, Driver, Listener, ListenerStats, Server, Tls};
 use crate::store::journal::{Durability, Journal, JournalOptions};
 use crate::store::memory::MemoryStore;
@@ -133,9 +134,89 @@ impl BrokerBuilder {
         self
     }
 
-    /// Lets a user in. Once there is one, nobody else is let in.
+    /// Lets a user in. Once there is one, nobody else is let in but other users. ActiveMQ's `authenticationUser`,
+    /// whose groups are given with [`group`](Self::group).
+    ///
+    /// The password may be a hash of Argon2 (`$argon2id$…`) or bcrypt (`$2b$…`):
+    /// [`hash_password`](crate::security::hash_password) makes one. A user that is given again gets another
+    /// password; one that stands in the [`users_file`](Self::users_file) as well has this one.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
-        self.config.users.add(name, password);
+        self.config
+            .users
+            .users
+            .push((name.into(), Secret(password.into())));
+        self
+    }
+
+    /// Puts users into a group, for [`authorize`](Self::authorize). A user can be in several, by this and by the
+    /// [`groups_file`](Self::groups_file).
+    pub fn group<U: Into<String>>(
+        mut self,
+        name: impl Into<String>,
+        users: impl IntoIterator<Item = U>,
+    ) -> Self {
+        let users = users.into_iter().map(Into::into).collect();
+        self.config.users.groups.push((name.into(), users));
+        self
+    }
+
+    /// Lets in the users of a properties file, as ActiveMQ's `PropertiesLoginModule` has them: `NAME=PASSWORD` a
+    /// line, with Java's escapes, in UTF-8 or ISO 8859-1. Passwords may be hashes, as for [`user`](Self::user).
+    ///
+    /// The file is read again when it has changed and somebody logs in, but not more often than once a second; one
+    /// that is then wrong is warned about and has no effect. Replace it by renaming another, so that nobody reads
+    /// half of it. Connections that there are keep the rights they began with.
+    pub fn users_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config.users.users_file = Some(path.into());
+        self
+    }
+
+    /// The groups of users from a properties file of the same kind, `GROUP=USER,USER` a line.
+    pub fn groups_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config.users.groups_file = Some(path.into());
+        self
+    }
+
+    /// Lets in whoever shows a TLS client certificate of this distinguished name, as this user and without a
+    /// password: ActiveMQ's `TextFileCertificateLoginModule`. The listener has to have `needClientAuth` or
+    /// `wantClientAuth`, and [`tls`](Self::tls) the authorities that the certificates are checked by.
+    ///
+    /// The name is written as Java does, `CN=Ada, O=Acme`, the common name first, or as RFC 2253 has it; between
+    /// slashes, it is a regular expression for what Java writes. Whoever shows another certificate logs in with
+    /// a name and a password, if there are any.
+    pub fn certificate(mut self, user: impl Into<String>, name: impl Into<String>) -> Self {
+        self.config.users.certificates.push((user.into(), name.into()));
+        self
+    }
+
+    /// The same from a properties file, `USER=DISTINGUISHED NAME` a line, which is read again when it changes.
+    pub fn certificates_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config.users.certificates_file = Some(path.into());
+        self
+    }
+
+    /// `anonymousAccessAllowed`, `anonymousUser`, `anonymousGroup`: whoever gives neither a name nor a password is
+    /// let in as this user, in this group. ActiveMQ calls both `anonymous` by default. Without it, nobody is let
+    /// in without a name once there are users.
+    ///
+    /// Said of a broker without users, it means that everybody may connect, from other machines as well, and
+    /// that is not warned about any more.
+    pub fn anonymous(mut self, user: impl Into<String>, group: impl Into<String>) -> Self {
+        self.config.users.anonymous = Some((user.into(), group.into()));
+        self
+    }
+
+    /// `authorizationEntry`: gives rights to groups. Once there is an entry, what no entry allows is refused with
+    /// a `JMSSecurityException`; see [`Authorization`]. Needs users, or anonymous ones.
+    pub fn authorize(mut self, entry: AuthorizationEntry) -> Self {
+        self.config.authorization.get_or_insert_default().push(entry);
+        self
+    }
+
+    /// `populateJMSXUserID` and `useAuthenticatedPrincipalForJMSXUserID`: what becomes of `JMSXUserID` in messages
+    /// that are sent. By default it is what the client says.
+    pub fn user_ids(mut self, user_ids: UserIds) -> Self {
+        self.config.user_ids = user_ids;
         self
     }
 
@@ -201,7 +282,11 @@ impl BrokerBuilder {
         config.outcomes.count = settings.transaction_outcomes.unwrap_or(config.outcomes.count);
         config.outcomes.age = settings.transaction_outcomes_age.unwrap_or(config.outcomes.age);
         for user in &settings.users {
-            config.users.add(&user.username, &user.password);
+            let password = Secret(user.password.clone());
+            config.users.users.push((user.username.clone(), password));
+        }
+        if settings.populate_jmsx_user_id {
+            config.user_ids = UserIds::Given;
         }
         config.memory_limit = usize::try_from(settings.limits.memory_usage).unwrap_or(usize::MAX);
         config.resident_limit = usize::try_from(settings.limits.resident_limit).unwrap_or(usize::MAX);
@@ -254,6 +339,14 @@ impl BrokerBuilder {
         if listen.iter().all(|uri| uri.endpoint != own.endpoint) {
             listen.push(own);
         }
+        let users = Authenticator::new(config.users)
+            .await
+            .map_err(BrokerError::config)?;
+        if config.authorization.is_some() && users.is_open() && users.anonymous().is_none() {
+            return Err(BrokerError::config(
+                "nobody has any rights: authorization needs users, or anonymous access by name",
+            ));
+        }
         let tls = config
             .tls
             .as_ref()
@@ -281,7 +374,7 @@ impl BrokerBuilder {
                 })?;
             listeners.push(listener);
         }
-        if config.users.anonymous() {
+        if users.is_open() && users.anonymous().is_none() {
             for listener in listeners.iter().filter(|listener| listener.address().is_public()) {
                 warn!(
                     "everybody who reaches {} may connect: there are no users",
@@ -317,6 +410,10 @@ impl BrokerBuilder {
                 memory_limit: config.memory_limit,
                 outcomes: config.outcomes,
                 rules: config.settings.rules(),
+                authorization: config
+                    .authorization
+                    .map(|entries| Arc::new(Authorization::new(entries))),
+                user_ids: config.user_ids,
             },
             recovered,
         );
@@ -326,7 +423,7 @@ impl BrokerBuilder {
         let stop = Arc::new(stop);
         let server = Arc::new(Server {
             driver: driver.clone(),
-            users: config.users,
+            users: Arc::new(users),
             counters: Counters::default(),
             store_identity,
             stop: stopping,

@@ -9,7 +9,7 @@ pub mod core;
 mod error;
 pub mod policy;
 mod protocol;
-mod security;
+pub mod security;
 pub mod selector;
 mod server;
 pub mod store;

@@ -272,6 +272,11 @@ fn what_it_does_not_know_ends_with_status_2() {
         &["bogus"],
         &["--memory", "--data", "x"],
         &["--tls-cert", "x"],
+        &["--authorize", "read=a"],
+        &["--group", "=a"],
+        &["--anonymous=a"],
+        &["--certificates-file", "x"],
+        &["--user-ids", "x"],
     ] {
         assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");
     }
@@ -282,9 +287,77 @@ fn a_public_listener_without_users_is_warned_about() {
     let open = Running::start(&["--memory", "--listen", "tcp://0.0.0.0:0"]);
     let (_, _, errors) = open.stop(rustix::process::Signal::TERM);
     assert!(errors.contains("WARN") && errors.contains("0.0.0.0"), "{errors}");
-    let closed = Running::start(&["--memory", "--listen", "tcp://0.0.0.0:0", "--user", "a:b"]);
-    let (_, _, errors) = closed.stop(rustix::process::Signal::TERM);
+    for told in [&["--user", "a:b"][..], &["--anonymous"], &["--anonymous=a:b"]] {
+        let closed = Running::start(&[&["--memory", "--listen", "tcp://0.0.0.0:0"], told].concat());
+        let (_, _, errors) = closed.stop(rustix::process::Signal::TERM);
+        assert!(!errors.contains("WARN"), "{told:?}: {errors}");
+    }
+}
+
+#[test]
+fn access_on_the_command_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let (users, groups) = (file("users", "ada=lovelace\n"), file("groups", "users=ada\n"));
+    let listen = ["--memory", "--listen", "tcp://127.0.0.1:0"];
+    let rest = [
+        "--users-file",
+        &users,
+        "--groups-file",
+        &groups,
+        "--user",
+        "bob:a:b",
+        "--group",
+        "users=bob, carl",
+        "--authorize",
+        "queue=>;read=users;write=users;admin=users",
+        "--authorize",
+        "temporary;read=*",
+        "--anonymous",
+        "--user-ids=authenticated",
+    ];
+    let (status, _, errors) =
+        Running::start(&[&listen[..], &rest].concat()).stop(rustix::process::Signal::TERM);
+    assert_eq!(status, Some(0), "{errors}");
     assert!(!errors.contains("WARN"), "{errors}");
+
+    fails(
+        &[&listen[..], &["--users-file", "/no/users"]].concat(),
+        "/no/users",
+    );
+    fails(
+        &[&listen[..], &["--authorize", "default;read=a"]].concat(),
+        "needs users",
+    );
+}
+
+#[test]
+fn a_password_is_hashed() {
+    let hash = |password: &str| {
+        let mut command = broker_lite(&["hash-password"]);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(password.as_bytes())
+            .unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let output = hash("secret\nnot this\n");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success() && text.starts_with("$argon2id$") && text.lines().count() == 1,
+        "{text}"
+    );
+    let user = format!("ada:{}", text.trim());
+    let broker = Running::start(&["--memory", "--listen", "tcp://127.0.0.1:0", "--user", &user]);
+    broker.stop(rustix::process::Signal::TERM);
+    assert!(!hash("").status.success());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a person types: the commands of the binary.
 
+mod access;
 mod bench;
 mod log;
 pub mod soak;
@@ -29,6 +30,8 @@ enum Command {
     /// Puts load on a broker, this one or any other that speaks OpenWire, and measures
     Bench(bench::Options),
     Soak(soak::Options),
+    /// Reads a password from the first line of stdin and writes a hash of it, to be kept in its place
+    HashPassword,
 }
 
 /// What every command has.
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Some(Command::Start(options)) => start::run(options),
         Some(Command::Bench(options)) => bench::run(options),
         Some(Command::Soak(options)) => soak::run(options),
+        Some(Command::HashPassword) => access::hash_password(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,7 +9,8 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
-use super::{Common, User, log};
+use super::access::Access;
+use super::{Common, log};
 use crate::config::durability;
 use crate::store::journal::Durability;
 use crate::{Broker, BrokerBuilder, Settings, StorageSettings};
@@ -59,9 +60,8 @@ pub(super) struct Options {
     #[arg(long, value_name = "SECONDS")]
     transaction_outcomes_age: Option<u64>,
 
-    /// Let this user in; can be given more than once. Without any user everybody is let in
-    #[arg(long, value_name = "NAME:PASSWORD")]
-    user: Vec<User>,
+    #[command(flatten)]
+    access: Access,
 
     /// The certificate chain for ssl:// (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -131,10 +131,7 @@ fn configure(options: &Options) -> Result<BrokerBuilder, String> {
     let age = options.transaction_outcomes_age.map(Duration::from_secs);
     settings.transaction_outcomes_age = age.or(settings.transaction_outcomes_age);
     let mut broker = Broker::builder().settings(settings);
-    for user in &options.user {
-        let (name, password) = user.parts()?;
-        broker = broker.user(name, password);
-    }
+    broker = options.access.configure(broker)?;
     if let (Some(chain), Some(key)) = (&options.tls_cert, &options.tls_key) {
         let client_ca = options.tls_ca.as_deref().map(read).transpose()?;
         broker = broker.tls(read(chain)?, read(key)?, client_ca);

@@ -9,9 +9,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::core::OutcomeLimits;
+use crate::core::{OutcomeLimits, UserIds};
 use crate::error::BrokerError;
-use crate::security::Users;
+use crate::security::{self, AuthorizationEntry};
 use crate::store::journal::Durability;
 use crate::store::{Recovered, Store};
 
@@ -33,7 +33,10 @@ pub(crate) struct Config {
     pub(crate) listen: Vec<String>,
     pub(crate) storage: Storage,
     pub(crate) durability: Durability,
-    pub(crate) users: Users,
+    pub(crate) users: security::Settings,
+    /// None: everybody may do everything.
+    pub(crate) authorization: Option<Vec<AuthorizationEntry>>,
+    pub(crate) user_ids: UserIds,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) memory_limit: usize,
     pub(crate) resident_limit: usize,
@@ -78,7 +81,9 @@ impl Default for Config {
             listen: Vec::new(),
             storage: Storage::Memory,
             durability: Durability::default(),
-            users: Users::default(),
+            users: security::Settings::default(),
+            authorization: None,
+            user_ids: UserIds::default(),
             tls: None,
             memory_limit: MEMORY_LIMIT,
             resident_limit: RESIDENT_LIMIT,

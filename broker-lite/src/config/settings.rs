@@ -241,7 +241,6 @@ impl Settings {
         let limits = &usual.limits;
         let asked = [
             (!self.advisory_support, "advisorySupport"),
-            (self.populate_jmsx_user_id, "populateJMSXUserID"),
             (self.limits.temp_usage != limits.temp_usage, "limits.tempUsage"),
             (
                 self.limits.job_scheduler_usage != limits.job_scheduler_usage,

@@ -18,6 +18,7 @@ use super::subscription::{InFlight, Pull, Sight, Source, Subscription, Subscript
 use super::transaction::TransactionKey;
 use super::{Core, Outcome, Turn};
 use crate::policy::Prefetch;
+use crate::security::{Action, Grants, Principal};
 use crate::selector::Selector;
 use crate::store::accounting_size;
 
@@ -38,6 +39,9 @@ pub(super) struct Connection {
     pub(super) peer: Arc<str>,
     /// What the client said of itself; none until it did.
     pub(super) info: Option<Box<ConnectionInfo>>,
+    /// Who was let in; none where nobody is asked.
+    pub(super) principal: Option<Principal>,
+    pub(super) grants: Grants,
     sessions: FxHashSet<i64>,
     pub(super) consumers: FxHashMap<(i64, i64), SubscriptionKey>,
     pub(super) producers: FxHashMap<(i64, i64), Producer>,
@@ -66,6 +70,8 @@ impl Connection {
         Self {
             peer: peer.into(),
             info: None,
+            principal: None,
+            grants: Grants::default(),
             sessions: FxHashSet::default(),
             consumers: FxHashMap::default(),
             producers: FxHashMap::default(),
@@ -248,6 +254,7 @@ impl Core {
         check_room(connection.producers.len(), "producers")?;
         for destination in info.destination.iter().map(parts) {
             for part in destination? {
+                self.authorize_use(from, Action::Write, &part)?;
                 self.resolve_for_send(&part, turn)?;
             }
         }
@@ -284,6 +291,9 @@ impl Core {
             .destination
             .clone()
             .ok_or_else(|| Refusal::destination("a consumer without a destination"))?;
+        for part in parts(&destination)? {
+            self.authorize_use(from, Action::Read, &part)?;
+        }
         let durable = info.subscription_name.is_some();
         info.prefetch_size = self.prefetch(&info);
         let source = match durable {

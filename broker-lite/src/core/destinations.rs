@@ -11,6 +11,7 @@ use super::subscription::{Source, SubscriptionKey};
 use super::topic::{Topic, TopicKey};
 use super::{Core, Outcome, Turn};
 use crate::policy::{Pattern, Policy};
+use crate::security::Action;
 use crate::store::{DestinationKey, Op, StoredDestination, StoredSubscription};
 
 /// A name longer than this has no place in a store's tables.
@@ -62,6 +63,9 @@ impl Core {
                 self.check_owner(from, &part)?;
             }
             for target in self.targets_of(&part, turn)? {
+                if part.is_pattern() && !self.may_read(from, target) {
+                    continue;
+                }
                 match target {
                     Target::Queue(queue) if !queues.contains(&queue) => queues.push(queue),
                     Target::Topic(topic) if !topics.contains(&topic) => topics.push(topic),
@@ -73,6 +77,15 @@ impl Core {
             true => Source::Queues(queues),
             false => Source::Topics(topics),
         })
+    }
+
+    /// A wildcard brings in only what its owner may read.
+    fn may_read(&mut self, who: ConnectionKey, target: Target) -> bool {
+        let destination = match target {
+            Target::Queue(key) => self.queues[key.0].destination.clone(),
+            Target::Topic(key) => self.topics[key.0].destination.clone(),
+        };
+        self.authorize(who, Action::Read, &destination).is_ok()
     }
 
     fn check_owner(&self, from: ConnectionKey, destination: &Destination) -> Result<(), Refusal> {
@@ -183,6 +196,11 @@ impl Core {
             .map(|(_, who)| *who)
             .collect();
         for who in joined {
+            if let Wildcard::Consumer(key) = who
+                && !self.may_read(self.subscriptions[key.0].connection, target)
+            {
+                continue;
+            }
             match (target, who) {
                 (Target::Queue(queue), Wildcard::Consumer(key)) => self.join_queue(key, queue, turn),
                 (Target::Topic(topic), Wildcard::Consumer(key)) => {
@@ -246,6 +264,7 @@ impl Core {
         match info.operation_type {
             DestinationInfo::ADD => {
                 if !self.destinations.contains_key(&destination) {
+                    self.authorize(from, Action::Create, &destination)?;
                     self.create(&destination, turn)?;
                     if destination.is_temporary() {
                         self.connections[from.0 as usize]
@@ -256,6 +275,7 @@ impl Core {
                 }
             }
             DestinationInfo::REMOVE => {
+                self.authorize(from, Action::Remove, &destination)?;
                 let in_use = match self.destinations.get(&destination) {
                     None => return Ok(Outcome::Done),
                     Some(Target::Queue(queue)) => self.queues[queue.0].consumers().len() > 0,

@@ -12,11 +12,13 @@
 //! | `acknowledge` | a message was consumed, or given up |
 //! | `transaction` | local transactions |
 //! | `outcomes` | which of them were committed lately |
+//! | `authorize` | what the user of a connection may do |
 //! | `dead_letter`, `advisory`, `audit` | what their names say |
 
 mod acknowledge;
 mod advisory;
 mod audit;
+mod authorize;
 mod backlog;
 mod browse;
 mod connection;
@@ -54,8 +56,10 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use crate::policy::Pattern;
+use crate::security::Authorization;
 use crate::store::{Bodies, DestinationKey, Recovered};
 use audit::ProducerAudit;
+pub use authorize::UserIds;
 use backlog::Place;
 use connection::Connection;
 use dead_letter::DeadAudit;
@@ -99,6 +103,10 @@ pub struct CoreConfig {
     pub outcomes: OutcomeLimits,
     /// What holds for destinations and messages.
     pub rules: Arc<Rules>,
+    /// Who may do what; none: everybody may do everything.
+    pub authorization: Option<Arc<Authorization>>,
+    /// What becomes of `JMSXUserID`.
+    pub user_ids: UserIds,
 }
 
 /// What the broker counts. All but those up to `outcomes` only grow.
@@ -137,6 +145,8 @@ pub struct Stats {
     pub duplicates: u64,
     /// Messages refused for want of memory.
     pub refused: u64,
+    /// Commands refused because their user may not do that.
+    pub denied: u64,
     /// Commits that were sent again and answered with what had become of them.
     pub commits_repeated: u64,
     /// Outcomes of transactions that were forgotten before their time, because there were too many.

@@ -51,6 +51,11 @@ impl Refusal {
         Self::new("java.io.IOException", message)
     }
 
+    /// Clients throw it as a `JMSSecurityException`.
+    pub(super) fn security(message: impl Into<String>) -> Self {
+        Self::new("java.lang.SecurityException", message)
+    }
+
     pub(super) fn selector(error: &SelectorError) -> Self {
         Self::new(
             "javax.jms.InvalidSelectorException",

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use openwire_client::wire::{Message, MessageDispatch, ProducerAck};
 
+use super::authorize::UserIds;
 use super::dead_letter::is_dead_letter;
-use super::destinations::Target;
+use super::destinations::{Target, parts};
 use super::effect::{ConnectionKey, Then};
 use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
@@ -13,13 +14,14 @@ use super::route::Routes;
 use super::subscription::SubscriptionKey;
 use super::topic::TopicKey;
 use super::{Core, Outcome, Turn};
+use crate::security::Action;
 use crate::store::{MessageKey, Op, accounting_size};
 
 impl Core {
     pub(super) fn message(
         &mut self,
         from: ConnectionKey,
-        message: Arc<Message>,
+        mut message: Arc<Message>,
         reply: Option<Then>,
         turn: &mut Turn<'_>,
     ) -> Result<Outcome, Refusal> {
@@ -28,6 +30,16 @@ impl Core {
             return Err(Refusal::illegal_state("a message without a message id"));
         }
         check_supported(&message)?;
+        if self.config.authorization.is_some()
+            && let Some(destination) = &message.destination
+        {
+            for part in parts(destination)? {
+                self.authorize_use(from, Action::Write, &part)?;
+            }
+        }
+        if self.config.user_ids != UserIds::AsSent {
+            self.stamp_user(from, Arc::make_mut(&mut message));
+        }
         let routes = self.route(&message, turn)?;
         let Some(open) = self.transaction_of(from, message.transaction_id.as_ref())? else {
             return self.send_or_wait(from, routes, message, reply, turn);

@@ -27,6 +27,7 @@ use super::outbox::{Flow, Outbox, is_reply};
 use super::{Server, count};
 use crate::core::ConnectionKey;
 use crate::protocol::openwire::{Beat, Heartbeat, Input};
+use crate::security::{Caller, LoginError, Principal};
 
 /// Commands handed to the core in one turn. A read buffer full of the smallest commands holds more; others
 /// shall get their turn in between.
@@ -45,8 +46,7 @@ const UNREAD_REPLIES: usize = 4096;
 /// has is larger.
 const STORE_BACKLOG: usize = 1024 * 1024;
 
-/// How long a connection whose password was wrong is held, which slows guessing down. ActiveMQ takes two
-/// seconds.
+/// How long a connection that does not say who it is is held.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// How long the last commands may take to be written when a connection is closed.
@@ -71,8 +71,11 @@ pub(crate) struct Connection<S> {
     commands: Vec<Command>,
     /// The store has to catch up before more is read.
     store_ready: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    caller: Caller,
     /// The client has said who it is, or need not.
     authenticated: bool,
+    /// It is being looked at who the client is; nothing is read meanwhile.
+    introduction: Option<Introduction>,
 
     encoder: Encoder,
     /// Taken from the outbox, not encoded yet.
@@ -88,11 +91,17 @@ pub(crate) struct Connection<S> {
     timer: Pin<Box<Sleep>>,
 }
 
+/// A client says who it is.
+struct Introduction {
+    info: Box<ConnectionInfo>,
+    login: Pin<Box<dyn Future<Output = Result<Principal, LoginError>> + Send>>,
+}
+
 /// Where in its life a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Open,
-    /// Its password was wrong: nothing is read any more, and then it is closed.
+    /// It was not let in: nothing is read any more, and then it is closed.
     Refused {
         until: Instant,
     },
@@ -171,6 +180,7 @@ pub(crate) async fn serve<S>(
     io: S,
     server: Arc<Server>,
     peer: &str,
+    caller: Caller,
     format: WireFormat,
     input: Input,
     keeping: Keeping,
@@ -188,9 +198,15 @@ pub(crate) async fn serve<S>(
     };
     debug!(peer, version = format.version, tight = format.tight, "connected");
     let now = Instant::now();
+    let authenticated = server.users.is_open();
+    if authenticated && let Some(anonymous) = server.users.anonymous() {
+        driver.authenticated(key, anonymous);
+    }
     let mut connection = Connection {
         io,
-        authenticated: server.users.anonymous(),
+        caller,
+        authenticated,
+        introduction: None,
         server,
         driver,
         key,
@@ -249,14 +265,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 _ => {}
             }
+            let introduced = self.poll_introduction(cx);
             let read = flow == Flow::Reading && unread_replies <= UNREAD_REPLIES && self.poll_read(cx)?;
-            if flow != Flow::Reading
+            if (flow != Flow::Reading || self.introduction.is_some())
                 && let Some(heartbeat) = &mut self.heartbeat
             {
                 // It is not the client that is silent.
                 heartbeat.read();
             }
-            if wrote || read || self.poll_timer(cx)? {
+            if introduced || wrote || read || self.poll_timer(cx)? {
                 continue;
             }
             let takes = self.pending.is_empty();
@@ -319,7 +336,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Reads once, decodes, and takes a turn. True if there may be more at once.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        if self.stage != Stage::Open {
+        if self.stage != Stage::Open || self.introduction.is_some() {
             return Ok(false);
         }
         if !self.poll_store(cx) {
@@ -372,7 +389,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if let Some(command) = self.accept(command)? {
                 self.commands.push(command);
             }
-            if self.stage != Stage::Open {
+            if self.stage != Stage::Open || self.introduction.is_some() {
                 return Ok(());
             }
         }
@@ -392,37 +409,67 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(None)
             }
             Command::WireFormatInfo(_) => Err(End::Protocol("a second WireFormatInfo")),
-            Command::ConnectionInfo(info) => Ok(self.authenticate(info)),
+            Command::ConnectionInfo(info) => Ok(self.introduce(info)),
             command if self.authenticated => Ok(Some(command)),
             command => {
-                self.refuse(&command, "the connection has not said who it is");
+                self.refuse(&command, "the connection has not said who it is", REFUSED_FOR);
                 Ok(None)
             }
         }
     }
 
-    fn authenticate(&mut self, mut info: Box<ConnectionInfo>) -> Option<Command> {
+    /// Begins to look at who the client is, unless that is settled.
+    fn introduce(&mut self, mut info: Box<ConnectionInfo>) -> Option<Command> {
         // Nobody behind the server needs it.
         let password = info.password.take();
-        match self
-            .server
-            .users
-            .authenticate(info.user_name.as_deref(), password.as_deref())
-        {
-            Ok(()) => {
+        if self.authenticated {
+            return Some(info.into());
+        }
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        let login = self.server.users.clone().login(
+            self.caller.clone(),
+            owned(info.user_name.as_deref()),
+            owned(password.as_deref()),
+        );
+        self.introduction = Some(Introduction {
+            info,
+            login: Box::pin(login),
+        });
+        None
+    }
+
+    /// Hands the client's introduction on once it is known who it is. True if something came of it.
+    fn poll_introduction(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(introduction) = &mut self.introduction else {
+            return false;
+        };
+        let Poll::Ready(result) = introduction.login.as_mut().poll(cx) else {
+            return false;
+        };
+        let Some(Introduction { mut info, .. }) = self.introduction.take() else {
+            return false;
+        };
+        match result {
+            Ok(principal) => {
                 self.authenticated = true;
-                Some(info.into())
+                // As ActiveMQ does where it is not the client who says it: without a name, or with a certificate.
+                info.user_name = Some(principal.user().clone());
+                self.driver.authenticated(self.key, principal);
+                self.driver.handle(self.key, &mut vec![info.into()]);
             }
-            Err(failed) => {
+            Err(error) => {
                 count(&self.server.counters.failed_authentications);
-                self.refuse(&info.into(), &failed.to_string());
-                None
+                if error == LoginError::TooMany {
+                    count(&self.server.counters.throttled_authentications);
+                }
+                self.refuse(&info.into(), &error.to_string(), Duration::ZERO);
             }
         }
+        true
     }
 
     /// Tells the client that it is not let in, and begins to get rid of it.
-    fn refuse(&mut self, command: &Command, why: &str) {
+    fn refuse(&mut self, command: &Command, why: &str, hold: Duration) {
         let exception = Some(Throwable::new("java.lang.SecurityException", why));
         let answer: Command = if command.response_required() {
             Box::new(ExceptionResponse {
@@ -440,7 +487,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         self.send(answer);
         self.stage = Stage::Refused {
-            until: Instant::now() + REFUSED_FOR,
+            until: Instant::now() + hold,
         };
     }
 
@@ -522,14 +569,14 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::core::{Core, CoreConfig, OutcomeLimits};
+    use crate::core::{Core, CoreConfig, OutcomeLimits, UserIds};
     use crate::protocol::openwire::{OutcomesKept, handshake};
-    use crate::security::Users;
+    use crate::security::{Authenticator, Settings};
     use crate::server::Counters;
     use crate::store::Recovered;
     use crate::store::memory::MemoryStore;
 
-    fn server() -> (Arc<Server>, watch::Sender<bool>) {
+    async fn server() -> (Arc<Server>, watch::Sender<bool>) {
         let core = Core::new(
             0,
             CoreConfig {
@@ -541,6 +588,8 @@ mod tests {
                 memory_limit: usize::MAX,
                 outcomes: OutcomeLimits::default(),
                 rules: Arc::default(),
+                authorization: None,
+                user_ids: UserIds::default(),
             },
             Recovered::default(),
         );
@@ -549,7 +598,7 @@ mod tests {
         let (stop, stopping) = watch::channel(false);
         let server = Arc::new(Server {
             driver,
-            users: Users::default(),
+            users: Arc::new(Authenticator::new(Settings::default()).await.unwrap()),
             counters: Counters::default(),
             store_identity: "test".into(),
             stop: stopping,
@@ -562,7 +611,7 @@ mod tests {
     async fn a_client_that_never_reads_is_not_read_for_ever() {
         const REQUESTS: usize = 100_000;
         let (mut client, mut ours) = tokio::io::duplex(1024);
-        let (server, _stop) = server();
+        let (server, _stop) = server().await;
         let mut options = WireFormatOptions::default();
         options.max_inactivity_duration = 0;
         let kept = OutcomesKept {
@@ -579,7 +628,9 @@ mod tests {
             keep_alive: true,
             outcomes_kept: 0,
         };
-        tokio::spawn(async move { serve(ours, server, "test", format, input, keeping).await });
+        tokio::spawn(
+            async move { serve(ours, server, "test", Caller::default(), format, input, keeping).await },
+        );
 
         let (format, mut input) = greeted.unwrap();
         let (mut from_broker, mut to_broker) = tokio::io::split(client);

@@ -25,6 +25,7 @@ use tracing::{error, warn};
 
 use super::outbox::Outbox;
 use crate::core::{ConnectionKey, Core, Effect, Effects, Stats, StoreToken, Then, not_stored};
+use crate::security::Principal;
 use crate::store::{Batch, Bodies, Store, StoreError};
 
 /// How many completions are handed to the core in one turn, so that others get theirs.
@@ -131,6 +132,11 @@ impl Driver {
             turn.outboxes.insert(key, outbox.clone());
             Some(key)
         })?
+    }
+
+    /// The connection belongs to somebody from here on.
+    pub(crate) fn authenticated(&self, connection: ConnectionKey, principal: Principal) {
+        self.turn(|turn, _| turn.core.authenticated(connection, principal));
     }
 
     /// Takes one turn over a connection's commands and empties `commands`.

@@ -20,6 +20,7 @@ use super::connection::{Keeping, serve};
 use super::{Server, Tls, count};
 use crate::config::{Endpoint, ListenUri};
 use crate::protocol::openwire::{HandshakeError, OutcomesKept, handshake};
+use crate::security::{Caller, DistinguishedName};
 
 /// The pauses after the system could not hand over a connection, doubling from the first to the last: the
 /// cause, such as too many open files, passes when others close.
@@ -281,15 +282,28 @@ async fn connect(server: Arc<Server>, incoming: Incoming, settings: Arc<ListenUr
     let (stream, peer, tls) = match incoming {
         Incoming::Tcp(stream, peer, tls) => (stream, peer, tls),
         Incoming::Vm(stream) => {
-            return greet(server, stream, "vm://".to_owned(), deadline, &settings).await;
+            let caller = Caller::default();
+            return greet(server, stream, "vm://".to_owned(), caller, deadline, &settings).await;
         }
     };
     // The first frames shall not wait; what was negotiated is set later, below the TLS.
     if let Err(failure) = stream.set_nodelay(true) {
         debug!(%peer, "TCP_NODELAY: {failure}");
     }
+    let mut caller = Caller {
+        address: Some(peer.ip()),
+        certificate: None,
+    };
     let Some(tls) = tls else {
-        return greet(server, stream, format!("tcp://{peer}"), deadline, &settings).await;
+        return greet(
+            server,
+            stream,
+            format!("tcp://{peer}"),
+            caller,
+            deadline,
+            &settings,
+        )
+        .await;
     };
     let mut stop = server.stop.clone();
     let accepted = tokio::select! {
@@ -299,7 +313,19 @@ async fn connect(server: Arc<Server>, incoming: Incoming, settings: Arc<ListenUr
     };
     match accepted {
         Ok(Ok(stream)) => {
-            greet(server, stream, format!("ssl://{peer}"), deadline, &settings).await;
+            let certificates = stream.get_ref().1.peer_certificates();
+            caller.certificate = certificates
+                .and_then(<[_]>::first)
+                .and_then(|certificate| DistinguishedName::of_subject(certificate));
+            greet(
+                server,
+                stream,
+                format!("ssl://{peer}"),
+                caller,
+                deadline,
+                &settings,
+            )
+            .await;
         }
         Ok(Err(failure)) => {
             count(&server.counters.failed_handshakes);
@@ -317,6 +343,7 @@ async fn greet(
     server: Arc<Server>,
     mut stream: impl Stream,
     peer: String,
+    caller: Caller,
     deadline: Instant,
     settings: &ListenUri,
 ) {
@@ -359,5 +386,5 @@ async fn greet(
         keep_alive: settings.keep_alive,
         outcomes_kept: outcomes.millis,
     };
-    serve(stream, server, &peer, format, input, keeping).await;
+    serve(stream, server, &peer, caller, format, input, keeping).await;
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
-use crate::security::Users;
+use crate::security::Authenticator;
 
 pub(crate) use driver::Driver;
 pub(crate) use listener::{BindError, Listener};
@@ -20,7 +20,7 @@ pub(crate) use tls::Tls;
 /// What all connections of a broker share.
 pub(crate) struct Server {
     pub(crate) driver: Arc<Driver>,
-    pub(crate) users: Users,
+    pub(crate) users: Arc<Authenticator>,
     pub(crate) counters: Counters,
     /// Says in which store the outcomes of transactions are kept.
     pub(crate) store_identity: Arc<str>,
@@ -36,6 +36,7 @@ pub(crate) struct Counters {
     failed_accepts: AtomicU64,
     failed_handshakes: AtomicU64,
     failed_authentications: AtomicU64,
+    throttled_authentications: AtomicU64,
 }
 
 /// What happened at the listeners of a broker since its start.
@@ -50,8 +51,11 @@ pub struct ListenerStats {
     pub failed_accepts: u64,
     /// Connections that spoke neither TLS nor OpenWire where they should, or nothing in time.
     pub failed_handshakes: u64,
-    /// User names and passwords that were wrong.
+    /// Attempts to log in that let nobody in: wrong passwords, unknown users and certificates, and those that were
+    /// throttled.
     pub failed_authentications: u64,
+    /// Attempts to log in that were refused without a look, because too many had failed before.
+    pub throttled_authentications: u64,
 }
 
 impl Counters {
@@ -63,6 +67,7 @@ impl Counters {
             failed_accepts: read(&self.failed_accepts),
             failed_handshakes: read(&self.failed_handshakes),
             failed_authentications: read(&self.failed_authentications),
+            throttled_authentications: read(&self.throttled_authentications),
         }
     }
 }

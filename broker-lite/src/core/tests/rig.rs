@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use openwire_client::wire::*;
 
-use crate::core::{ConnectionKey, Core, CoreConfig, Effect, Effects, OutcomeLimits, Stats, Then, not_stored};
+use crate::core::{
+    ConnectionKey, Core, CoreConfig, Effect, Effects, OutcomeLimits, Stats, Then, UserIds, not_stored,
+};
 use crate::store::{
     Committed, DestinationKey, MessageKey, Op, Prepared, Recovered, RecoveredDestination, RecoveredMessage,
     StoreError, StoredDestination,
@@ -97,6 +99,8 @@ impl Rig {
             memory_limit: usize::MAX,
             outcomes: OutcomeLimits::default(),
             rules: Arc::default(),
+            authorization: None,
+            user_ids: UserIds::default(),
         };
         change(&mut config);
         Self {
