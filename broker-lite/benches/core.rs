@@ -40,6 +40,7 @@ fn run(consumers: i64, stored: bool) -> f64 {
         rules: Default::default(),
         authorization: None,
         user_ids: UserIds::default(),
+        max_uncommitted: 0,
     };
     let mut core = Core::new(
         0,

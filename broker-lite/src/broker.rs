@@ -250,6 +250,13 @@ impl BrokerBuilder {
         self
     }
 
+    /// `maxUncommittedCount`: how many messages can be sent in one transaction. The one beyond is refused with
+    /// `ResourceAllocationException`, and the transaction is rolled back. Default 0, which is no limit.
+    pub fn max_uncommitted_count(mut self, messages: usize) -> Self {
+        self.config.max_uncommitted = messages;
+        self
+    }
+
     /// How long the outcomes of transactions are kept, so that a commit which is sent again after a failover
     /// is answered with what became of it: each until it is older than `age`, or until there are more than
     /// `count`, up to [`OutcomeLimits::MAX_COUNT`]. Default 100,000 and an hour; 0 keeps none.
@@ -284,6 +291,9 @@ impl BrokerBuilder {
         for user in &settings.users {
             let password = Secret(user.password.clone());
             config.users.users.push((user.username.clone(), password));
+        }
+        if let Some(most) = settings.limits.max_uncommitted_count {
+            config.max_uncommitted = most as usize;
         }
         if settings.populate_jmsx_user_id {
             config.user_ids = UserIds::Given;
@@ -414,6 +424,7 @@ impl BrokerBuilder {
                     .authorization
                     .map(|entries| Arc::new(Authorization::new(entries))),
                 user_ids: config.user_ids,
+                max_uncommitted: config.max_uncommitted,
             },
             recovered,
         );

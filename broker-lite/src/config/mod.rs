@@ -43,6 +43,7 @@ pub(crate) struct Config {
     pub(crate) outcomes: OutcomeLimits,
     /// What a file or a program said beyond the above.
     pub(crate) settings: Settings,
+    pub(crate) max_uncommitted: usize,
 }
 
 /// Where persistent messages go.
@@ -89,6 +90,7 @@ impl Default for Config {
             resident_limit: RESIDENT_LIMIT,
             outcomes: OutcomeLimits::default(),
             settings: Settings::default(),
+            max_uncommitted: 0,
         }
     }
 }

@@ -91,6 +91,7 @@ pub(super) fn not_served(policy: &Policy) -> impl Iterator<Item = &'static str> 
         (policy.advisory_for_dispatched, "policy.advisoryForDispatched"),
         (policy.advisory_when_full, "policy.advisoryWhenFull"),
         (policy.include_body_for_advisory, "policy.includeBodyForAdvisory"),
+        (!policy.use_prefetch_extension, "policy.usePrefetchExtension"),
         (policy.audit != usual.audit, "policy.enableAudit"),
     ];
     asked

@@ -246,10 +246,6 @@ impl Settings {
                 self.limits.job_scheduler_usage != limits.job_scheduler_usage,
                 "limits.jobSchedulerUsage",
             ),
-            (
-                self.limits.max_uncommitted_count.is_some(),
-                "limits.maxUncommittedCount",
-            ),
             (self.timestamp.is_some(), "timestamp"),
             (self.force_persistency.is_some(), "forcePersistency"),
             (self.redelivery.is_some(), "redelivery"),

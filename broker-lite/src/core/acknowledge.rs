@@ -67,7 +67,7 @@ impl Core {
                 subscription.extension = (subscription.extension + count).min(subscription.topic_in_flight);
             }
             MessageAck::STANDARD | MessageAck::INDIVIDUAL | MessageAck::EXPIRED | MessageAck::POISON => {
-                match transaction.and_then(|open| self.transactions.get_mut(&open)) {
+                match transaction.and_then(|open| self.transactions.get_mut(open)) {
                     Some(transaction) => {
                         subscription.extension =
                             (subscription.extension + count).min(subscription.topic_in_flight);
@@ -101,19 +101,12 @@ impl Core {
             return Ok(Vec::new());
         }
         let last = ack.last_message_id.as_ref().ok_or_else(|| not_dispatched(None))?;
-        // `usePrefetchExtension`
-        let extends = subscription.in_flight.front().is_some_and(|message| {
-            let queue = self.queues.get(message.queue.0);
-            queue.is_none_or(|queue| queue.policy.use_prefetch_extension)
-        });
         match ack.ack_type {
             MessageAck::DELIVERED => {
                 let (_, to) = subscription
                     .range(None, last)
                     .ok_or_else(|| not_dispatched(Some(last)))?;
-                if extends {
-                    subscription.extend(to);
-                }
+                subscription.extend(to);
             }
             MessageAck::STANDARD | MessageAck::INDIVIDUAL => {
                 let first = if ack.ack_type == MessageAck::INDIVIDUAL {
@@ -121,23 +114,20 @@ impl Core {
                 } else {
                     ack.first_message_id.as_ref()
                 };
-                let (from_at, to) = subscription
-                    .range(first, last)
-                    .ok_or_else(|| not_dispatched(Some(last)))?;
+                let mut range = subscription.range(first, last);
                 if let Some(open) = transaction {
-                    for message in subscription.in_flight.range_mut(from_at..=to) {
-                        message.transaction.get_or_insert(open);
+                    if range.is_none() && self.has_taken(open, key, last) {
+                        return Ok(Vec::new());
                     }
-                    if extends {
-                        subscription.extend(to);
+                    // What it begins with was acknowledged in the transaction before.
+                    if range.is_none() && first.is_some_and(|first| self.has_taken(open, key, first)) {
+                        range = self.subscriptions[key.0].range(None, last);
                     }
-                    if let Some(transaction) = self.transactions.get_mut(&open)
-                        && !transaction.consumers.contains(&key)
-                    {
-                        transaction.consumers.push(key);
-                    }
+                    let range = range.ok_or_else(|| not_dispatched(Some(last)))?;
+                    self.take_in(open, key, range)?;
                     return Ok(Vec::new());
                 }
+                let (from_at, to) = range.ok_or_else(|| not_dispatched(Some(last)))?;
                 let count = to - from_at + 1;
                 if ack.ack_type == MessageAck::STANDARD && ack.message_count != count as i32 {
                     return Err(Refusal::jms(format!(
@@ -175,11 +165,15 @@ impl Core {
                     }
                     _ => poison_cause(ack.poison_cause.as_ref()),
                 };
-                for message in &taken {
+                let (here, absent): (Vec<_>, Vec<_>) = taken
+                    .into_iter()
+                    .partition(|message| message.entry.body.is_some());
+                for message in &here {
                     self.landed(message.queue);
                     self.dead_letter(message.queue, message.entry.clone(), &cause, turn);
                 }
-                return Ok(taken);
+                self.give_up_later(absent, &cause, turn);
+                return Ok(here);
             }
             MessageAck::UNMATCHED => {}
             other => return Err(Refusal::jms(format!("no such acknowledgement type: {other}"))),

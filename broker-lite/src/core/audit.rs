@@ -48,12 +48,15 @@ impl ProducerAudit {
 
     /// A message that was noted is not there after all: it may be sent again.
     pub(super) fn not_taken(&mut self, id: &MessageId) {
-        if let Some(last) = id
-            .producer_id
-            .as_ref()
-            .and_then(|producer| self.last.get_mut(producer))
-        {
-            last.sequence = last.sequence.min(id.producer_sequence_id - 1);
+        if let Some(producer) = &id.producer_id {
+            self.not_taken_from(producer, id.producer_sequence_id);
+        }
+    }
+
+    /// The same for all messages of a producer from this number on.
+    pub(super) fn not_taken_from(&mut self, producer: &ProducerId, first: i64) {
+        if let Some(last) = self.last.get_mut(producer) {
+            last.sequence = last.sequence.min(first - 1);
         }
     }
 

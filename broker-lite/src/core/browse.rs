@@ -51,7 +51,11 @@ impl Core {
         let left = queues.iter().map(|&queue| {
             let mut in_flight: Vec<Entry> = self.queues[queue.0]
                 .consumers()
-                .flat_map(|consumer| &self.subscriptions[consumer.0].in_flight)
+                .flat_map(|consumer| {
+                    let subscription = &self.subscriptions[consumer.0];
+                    let taken = self.taken_by(consumer, &subscription.transactions);
+                    subscription.in_flight.iter().chain(taken)
+                })
                 .filter(|message| message.queue == queue)
                 .map(|message| message.entry.clone())
                 .collect();

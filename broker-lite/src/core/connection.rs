@@ -445,10 +445,7 @@ impl Core {
 
     fn forget_with(&mut self, key: ConnectionKey, delivered: i64, turn: &mut Turn<'_>) {
         self.forget_held_back(key);
-        let transactions = std::mem::take(&mut self.connections[key.0 as usize].transactions);
-        for transaction in transactions.into_values() {
-            self.roll_back(transaction, turn);
-        }
+        self.forget_transactions(key, turn);
         let consumers: Vec<_> = self.connections[key.0 as usize]
             .consumers
             .values()
@@ -486,6 +483,8 @@ impl Core {
         for batch in &mut self.batches {
             batch.consumer_ended(key);
         }
+        let last_seen = self.last_seen(&subscription, key, delivered);
+        self.taker_ended(key, &subscription.transactions);
         let owner = &mut self.connections[subscription.connection.0 as usize];
         owner
             .consumers
@@ -515,7 +514,7 @@ impl Core {
                     self.line_up(queue);
                 }
                 if subscription.browse.is_none() {
-                    self.take_from_consumer(subscription.in_flight, delivered, turn);
+                    self.take_from_consumer(subscription.in_flight, last_seen, turn);
                 }
                 for queue in queues {
                     if let Some(durable) = &mut self.queues[queue.0].durable {
@@ -530,28 +529,26 @@ impl Core {
         self.resume_producers(turn);
     }
 
-    /// What an ended consumer had goes back to where it stood, or stays with the transaction it was acknowledged in.
-    fn take_from_consumer(&mut self, in_flight: VecDeque<InFlight>, delivered: i64, turn: &mut Turn<'_>) {
-        let last_seen = match delivered {
-            RemoveInfo::UNKNOWN_DELIVERED => in_flight.len(),
-            _ => in_flight
-                .iter()
-                .rposition(|message| message.entry.sequence == delivered as u64)
-                .map_or(0, |at| at + 1),
-        };
+    /// The number of the last message that the application of an ended consumer saw: it may have acknowledged that in a
+    /// transaction.
+    fn last_seen(&self, subscription: &Subscription, key: SubscriptionKey, delivered: i64) -> u64 {
+        if delivered == RemoveInfo::UNKNOWN_DELIVERED {
+            return u64::MAX;
+        }
+        let taken = self.taken_by(key, &subscription.transactions);
+        let mut known = subscription.in_flight.iter().chain(taken);
+        known
+            .find(|message| message.entry.sequence == delivered as u64)
+            .map_or(0, |message| message.number)
+    }
+
+    /// What an ended consumer had goes back to where it stood.
+    fn take_from_consumer(&mut self, in_flight: VecDeque<InFlight>, last_seen: u64, turn: &mut Turn<'_>) {
         let mut back: Vec<(QueueKey, Vec<Entry>)> = Vec::new();
-        for (at, message) in in_flight.into_iter().enumerate() {
+        for message in in_flight {
             let (queue, mut entry) = (message.queue, message.entry);
             self.landed(queue);
-            let open = message
-                .transaction
-                .and_then(|open| self.transactions.get_mut(&open));
-            // The transaction decides what becomes of it.
-            if let Some(transaction) = open {
-                transaction.orphans.push((queue, entry));
-                continue;
-            }
-            entry.redelivered += u32::from(at < last_seen);
+            entry.redelivered += u32::from(message.number <= last_seen);
             match back.iter_mut().find(|(of, _)| *of == queue) {
                 Some((_, entries)) => entries.push(entry),
                 None => back.push((queue, vec![entry])),

@@ -8,10 +8,24 @@ use openwire_client::wire::{Destination, Message, MessageId, ValueMap, decode_ma
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::durable::{Back, Consumed};
+use super::effect::Effect;
 use super::queue::{Entry, QueueKey};
 use super::send::contains;
+use super::subscription::InFlight;
 use super::{Core, Turn};
 use crate::policy::{Audit, DeadLetter, DeadMessage};
+use crate::store::MessageKey;
+
+/// How many messages that were given up are read at once.
+const LOAD_GIVEN_UP: usize = 256;
+
+/// A message that a consumer gave up, before it is read.
+#[derive(Debug)]
+pub(super) struct GivenUp {
+    pub(super) queue: QueueKey,
+    entry: Entry,
+    cause: String,
+}
 
 /// The cause of a message whose time is over.
 pub(super) const EXPIRED: &str = "Message Expired";
@@ -63,6 +77,45 @@ impl Core {
             .then(|| Consumed::new(queue, entry.clone(), Back::Unseen));
         self.dead_letter(queue, entry, EXPIRED, turn);
         self.note_consumed(consumed.into_iter().collect(), turn);
+    }
+
+    /// Consumers gave these up whose bodies are not in memory: they are read first. Until then they are with nobody,
+    /// and on their queue in the store.
+    pub(super) fn give_up_later(&mut self, messages: Vec<InFlight>, cause: &str, turn: &mut Turn<'_>) {
+        let mut keys = Vec::new();
+        for InFlight { entry, queue, .. } in messages {
+            let Some(destination) = self.queues.get(queue.0).and_then(|queue| queue.key) else {
+                continue;
+            };
+            let key = MessageKey {
+                destination,
+                sequence: entry.sequence,
+            };
+            let cause = cause.to_owned();
+            self.given_up.insert(key, GivenUp { queue, entry, cause });
+            keys.push(key);
+        }
+        for keys in keys.chunks(LOAD_GIVEN_UP) {
+            let keys = keys.to_vec();
+            turn.effects.push(Effect::Load { keys });
+        }
+    }
+
+    /// A message that a consumer gave up was read; none if it is gone.
+    pub(super) fn give_up(&mut self, key: MessageKey, message: Option<Arc<Message>>, turn: &mut Turn<'_>) {
+        let Some(GivenUp {
+            queue,
+            mut entry,
+            cause,
+        }) = self.given_up.remove(&key)
+        else {
+            return;
+        };
+        self.landed(queue);
+        entry.body = message;
+        let consumed = Consumed::new(queue, entry.clone(), Back::Seen);
+        self.dead_letter(queue, entry, &cause, turn);
+        self.note_consumed(vec![consumed], turn);
     }
 
     /// Moves a message to the dead letters, or drops and counts it if the policy says so; by default one that is not

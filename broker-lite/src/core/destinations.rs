@@ -288,6 +288,14 @@ impl Core {
                         !subscribers.is_empty() || !durables.is_empty()
                     }
                 };
+                if let Some(Target::Queue(queue)) = self.destinations.get(&destination)
+                    && self.is_held(*queue)
+                {
+                    return Err(Refusal::jms(format!(
+                        "{} has messages that a prepared transaction may have to give back",
+                        destination.qualified_name()
+                    )));
+                }
                 if in_use {
                     return Err(Refusal::jms(format!(
                         "Destination still has an active subscription: {}",
@@ -349,7 +357,8 @@ impl Core {
         for browser in queue.browsers {
             self.leave_queue(browser, key);
         }
-        self.drop_orphans(key);
+        self.drop_taken(key);
+        self.given_up.retain(|_, given| given.queue != key);
         for batch in &mut self.batches {
             batch.drop_queue(key);
         }
@@ -380,21 +389,6 @@ impl Core {
             for message in &gone {
                 self.uncount(queue, &message.entry);
             }
-        }
-    }
-
-    /// Open transactions must not bring messages back to a queue that is gone.
-    fn drop_orphans(&mut self, queue: QueueKey) {
-        let mut gone = Vec::new();
-        for transaction in self.transactions.values_mut() {
-            let (orphans, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut transaction.orphans)
-                .into_iter()
-                .partition(|(of, _)| *of == queue);
-            transaction.orphans = kept;
-            gone.extend(orphans);
-        }
-        for (_, entry) in &gone {
-            self.uncount(queue, entry);
         }
     }
 

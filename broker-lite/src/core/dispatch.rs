@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use openwire_client::wire::{ConsumerControl, MessageDispatch, MessagePull};
+use openwire_client::wire::{ConsumerControl, Message, MessageDispatch, MessagePull};
+use rustc_hash::FxHashMap;
 
 use super::backlog::Place;
 use super::effect::{ConnectionKey, Effect};
@@ -292,8 +293,8 @@ impl Core {
         subscription.in_flight.push_back(InFlight {
             entry,
             queue: key,
-            transaction: None,
             number: self.last_dispatch,
+            id: None,
         });
     }
 
@@ -486,6 +487,32 @@ impl Core {
         }
     }
 
+    /// Messages came from the store. Gives back those that are not for transactions, and were not given up.
+    pub(super) fn messages_loaded(
+        &mut self,
+        messages: Vec<(MessageKey, Option<Arc<Message>>)>,
+        turn: &mut Turn<'_>,
+    ) -> Vec<(MessageKey, Option<Arc<Message>>)> {
+        let mut waiting = Vec::new();
+        let mut sends: FxHashMap<_, FxHashMap<_, _>> = FxHashMap::default();
+        for (key, message) in messages {
+            if let Some(&transaction) = self.transactions.stored.get(&key.destination) {
+                sends
+                    .entry(transaction)
+                    .or_default()
+                    .insert(key.sequence, message);
+            } else if self.given_up.contains_key(&key) {
+                self.give_up(key, message, turn);
+            } else {
+                waiting.push((key, message));
+            }
+        }
+        for (transaction, loaded) in sends {
+            self.sends_loaded(transaction, loaded, turn);
+        }
+        waiting
+    }
+
     pub(super) fn pull(
         &mut self,
         from: ConnectionKey,
@@ -573,5 +600,19 @@ impl Core {
             self.serve(key, turn);
         }
         Ok(Outcome::Done)
+    }
+}
+
+/// A message carries the number it has where it lies: one that was stored before its transaction was committed was
+/// stored with another.
+pub(super) fn number_as(message: &mut Arc<Message>, sequence: u64) {
+    let numbered = |message: &Message| {
+        let id = message.message_id.as_ref();
+        id.is_none_or(|id| id.broker_sequence_id == sequence as i64)
+    };
+    if !numbered(message)
+        && let Some(id) = &mut Arc::make_mut(message).message_id
+    {
+        id.broker_sequence_id = sequence as i64;
     }
 }

@@ -12,6 +12,7 @@ use super::effect::{StoreToken, Then};
 use super::outcomes::Undecided;
 use super::queue::{Entry, QueueKey};
 use super::subscription::{InFlight, SubscriptionKey};
+use super::transaction::TransactionKey;
 use super::{Core, Outcome, Turn};
 use crate::store::{DestinationKey, StoreError};
 
@@ -38,6 +39,30 @@ pub(super) struct PendingBatch {
     pub(super) marks: Vec<(DestinationKey, u64)>,
     /// The transactions that are committed with it.
     pub(super) undecided: Undecided,
+    /// What else it is for transactions.
+    pub(super) transactions: Vec<Part>,
+}
+
+/// What a batch is for a transaction.
+#[derive(Debug)]
+pub(super) enum Part {
+    /// It has messages that were sent in it; it also has what makes the destination on which they lie, if `created`.
+    Sent {
+        transaction: TransactionKey,
+        created: bool,
+    },
+    /// It prepares it.
+    Prepared {
+        transaction: TransactionKey,
+        created: bool,
+    },
+    /// It ends one that was prepared.
+    Ended {
+        transaction: TransactionKey,
+        committed: bool,
+    },
+    /// It removes the destination of one that is gone.
+    Removed(DestinationKey),
 }
 
 impl PendingBatch {
@@ -55,6 +80,22 @@ impl PendingBatch {
             Some((_, first, last)) => (*first, *last) = ((*first).min(number), (*last).max(number)),
             None => self.producers.push((producer.clone(), number, number)),
         }
+    }
+
+    /// A message was put in it that was sent in a transaction; true if it is the first of that one.
+    pub(super) fn note_sent(&mut self, of: TransactionKey, created: bool) -> bool {
+        let known = self
+            .transactions
+            .iter_mut()
+            .rev()
+            .any(|part| matches!(part, Part::Sent { transaction, .. } if *transaction == of));
+        if !known {
+            self.transactions.push(Part::Sent {
+                transaction: of,
+                created,
+            });
+        }
+        !known
     }
 
     /// True if the message with this id was put in it.
@@ -76,8 +117,10 @@ impl PendingBatch {
     /// The consumer is gone, and its key may get another meaning.
     pub(super) fn consumer_ended(&mut self, consumer: SubscriptionKey) {
         for consumed in &mut self.consumed {
-            if consumed.back == Back::InFlight(consumer) {
-                consumed.back = Back::Seen;
+            match &mut consumed.back {
+                back if *back == Back::InFlight(consumer) => *back = Back::Seen,
+                Back::Prepared(_, of) => drop(of.take_if(|of| *of == consumer)),
+                _ => {}
             }
         }
     }
@@ -92,6 +135,8 @@ fn producer_and_number(id: &MessageId) -> Option<(&ProducerId, i64)> {
 pub(super) enum Back {
     /// To the consumer that has it and is told of the refusal.
     InFlight(SubscriptionKey),
+    /// To the prepared transaction in which this consumer, unless it ended, acknowledged it.
+    Prepared(TransactionKey, Option<SubscriptionKey>),
     /// To its queue, as one that a consumer has seen.
     Seen,
     /// To its queue, where it waited.
@@ -111,19 +156,21 @@ impl Consumed {
         let message = InFlight {
             entry,
             queue,
-            transaction: None,
             number: 0,
+            id: None,
         };
         Self::in_flight(message, back)
     }
 
     /// One that a consumer had.
     pub(super) fn in_flight(mut message: InFlight, back: Back) -> Self {
-        message.transaction = None;
         // On its queue it can be read back from the store, so the memory it takes meanwhile is bounded by
         // what clients have, not by what they have acknowledged.
-        if message.entry.stored && !matches!(back, Back::InFlight(_)) {
-            message.entry.body = None;
+        match back {
+            Back::InFlight(_) => {}
+            _ if !message.entry.stored => {}
+            Back::Prepared(..) => message.release_body(),
+            Back::Seen | Back::Unseen => message.entry.body = None,
         }
         Self { message, back }
     }
@@ -169,6 +216,7 @@ impl Core {
                 consumed: Vec::new(),
                 marks: Vec::new(),
                 undecided: Undecided::default(),
+                transactions: Vec::new(),
             });
         }
         let last = self.batches.len() - 1;
@@ -218,7 +266,8 @@ impl Core {
         };
         let undecided = std::mem::take(&mut batch.undecided);
         self.decide(token, undecided, &result, turn);
-        match result {
+        let parts = std::mem::take(&mut batch.transactions);
+        match &result {
             Ok(()) => {
                 self.durable = self.durable.max(batch.last);
                 for &(destination, mark) in &batch.marks {
@@ -234,7 +283,7 @@ impl Core {
                 }
             }
             Err(error) => {
-                self.withdraw(&batch, &error);
+                self.withdraw(&batch, error);
                 for queue in self.touched(&batch) {
                     self.interrupted.add(queue, turn.now);
                 }
@@ -245,6 +294,7 @@ impl Core {
                 self.resume_producers(turn);
             }
         }
+        self.transactions_stored(parts, &result, turn);
     }
 
     /// The queues for which the batch changes what may be dispatched.
@@ -282,6 +332,10 @@ impl Core {
                 Back::InFlight(consumer) => {
                     self.queues[message.queue.0].in_flight += 1;
                     in_flight.entry(consumer).or_default().push(message);
+                }
+                Back::Prepared(transaction, consumer) => {
+                    self.queues[message.queue.0].in_flight += 1;
+                    self.hold_again(transaction, message, consumer);
                 }
                 Back::Seen | Back::Unseen => {
                     message.entry.redelivered += u32::from(back == Back::Seen);
@@ -331,6 +385,9 @@ impl Core {
         }
         for queue in &batch.created {
             self.queues[queue.0].created = false;
+        }
+        for (producer, first, _) in &batch.producers {
+            self.audit.not_taken_from(producer, *first);
         }
         let Some(first) = batch.first else { return };
         for &key in &batch.queues {

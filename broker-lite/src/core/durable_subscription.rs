@@ -159,6 +159,12 @@ impl Core {
         {
             return Err(in_use(&id));
         }
+        if self.is_held(key) {
+            return Err(Refusal::jms(format!(
+                "subscription {} has messages that a prepared transaction may have to give back",
+                id.1
+            )));
+        }
         self.remove_durable(&id, turn);
         Ok(turn.confirm(reply))
     }

@@ -264,7 +264,7 @@ impl Core {
                 let Some(next) = self.next_held_back(limit) else {
                     break;
                 };
-                self.release(next, turn);
+                self.go_on(next, turn);
             }
         }
         self.flow.releasing = false;
@@ -299,7 +299,7 @@ impl Core {
     }
 
     /// A send goes on that was held back.
-    fn release(&mut self, held: HeldBack, turn: &mut Turn<'_>) {
+    fn go_on(&mut self, held: HeldBack, turn: &mut Turn<'_>) {
         let HeldBack {
             from, message, reply, ..
         } = held;

@@ -10,7 +10,7 @@
 //! | `dispatch` | a message goes to a consumer; bodies come back from the store |
 //! | `durable` | what was stored became durable, or was refused |
 //! | `acknowledge` | a message was consumed, or given up |
-//! | `transaction` | local transactions |
+//! | `transaction` | local transactions and branches of distributed ones |
 //! | `outcomes` | which of them were committed lately |
 //! | `authorize` | what the user of a connection may do |
 //! | `dead_letter`, `advisory`, `audit` | what their names say |
@@ -57,13 +57,14 @@ use slab::Slab;
 
 use crate::policy::Pattern;
 use crate::security::Authorization;
-use crate::store::{Bodies, DestinationKey, Recovered};
+use crate::store::{Bodies, DestinationKey, MessageKey, Recovered};
 use audit::ProducerAudit;
 pub use authorize::UserIds;
 use backlog::Place;
 use connection::Connection;
-use dead_letter::DeadAudit;
+use dead_letter::{DeadAudit, GivenUp};
 use destinations::{Target, Wildcard};
+use dispatch::number_as;
 use durable::{Interrupted, PendingBatch};
 use durable_subscription::DurableName;
 pub use effect::{ConnectionKey, Effect, Effects, StoreToken, Then};
@@ -78,7 +79,7 @@ pub use rules::{Rules, SchedulerRules};
 use subscription::Subscription;
 use timer::Alarms;
 use topic::Topic;
-use transaction::{Transaction, TransactionKey};
+use transaction::Transactions;
 
 /// `JMSPriority` of a message that does not say.
 const DEFAULT_PRIORITY: u8 = 4;
@@ -107,6 +108,8 @@ pub struct CoreConfig {
     pub authorization: Option<Arc<Authorization>>,
     /// What becomes of `JMSXUserID`.
     pub user_ids: UserIds,
+    /// `maxUncommittedCount`: a transaction in which more messages than this are sent is rolled back. 0 is no limit.
+    pub max_uncommitted: usize,
 }
 
 /// What the broker counts. All but those up to `outcomes` only grow.
@@ -171,8 +174,9 @@ pub struct Core {
     fed: FxHashMap<Destination, Vec<Destination>>,
     /// Destinations whose names read as wildcards, because somebody sent to them.
     literal_patterns: Vec<Destination>,
-    transactions: FxHashMap<TransactionKey, Transaction>,
-    last_transaction: u64,
+    /// Messages that consumers gave up and whose bodies are on their way from the store.
+    given_up: FxHashMap<MessageKey, GivenUp>,
+    transactions: Transactions,
     stored_queues: FxHashMap<DestinationKey, QueueKey>,
     next_destination: u32,
     /// The last broker sequence number given out.
@@ -259,8 +263,8 @@ impl Core {
             wildcards: Vec::new(),
             fed: FxHashMap::default(),
             literal_patterns: Vec::new(),
-            transactions: FxHashMap::default(),
-            last_transaction: 0,
+            given_up: FxHashMap::default(),
+            transactions: Transactions::default(),
             stored_queues: FxHashMap::default(),
             next_destination: recovered.next_destination,
             sequence: recovered.next_sequence.saturating_sub(1),
@@ -283,9 +287,7 @@ impl Core {
             resident_used: 0,
             stats: Stats::default(),
         };
-        for stored in recovered.destinations {
-            core.recover(now, stored, recovered.clean);
-        }
+        core.recover(now, recovered.destinations, recovered.clean);
         core.begin(now);
         core
     }
@@ -347,10 +349,8 @@ impl Core {
             }
             Err(refusal) => {
                 // Nobody waits for this answer, so the commit has to fail.
-                if let Ok(Some(key)) = self.transaction_of(from, transaction.as_ref())
-                    && let Some(open) = self.transactions.get_mut(&key)
-                {
-                    open.failed.get_or_insert_with(|| refusal.to_string());
+                if let Ok(Some(key)) = self.transaction_of(from, transaction.as_ref()) {
+                    self.fail_transaction(key, &refusal.to_string());
                 }
                 self.report(from, &refusal, turn);
             }
@@ -432,6 +432,7 @@ impl Core {
             }
         };
         let mut queues: Vec<QueueKey> = Vec::new();
+        let messages = self.messages_loaded(messages, turn);
         for (key, message) in messages {
             let Some(&queue_key) = self.stored_queues.get(&key.destination) else {
                 continue;
@@ -444,7 +445,10 @@ impl Core {
                 continue;
             };
             match message {
-                Some(message) => self.take_in(queue_key, place, message, turn.now),
+                Some(mut message) => {
+                    number_as(&mut message, key.sequence);
+                    self.read_back(queue_key, place, message, turn.now);
+                }
                 None => {
                     tracing::error!(queue = %queue.destination, sequence = key.sequence, "a stored message is gone");
                     self.stats.discarded += 1;
@@ -461,7 +465,7 @@ impl Core {
     }
 
     /// The body of a message that waits was read back.
-    fn take_in(&mut self, key: QueueKey, place: Place, message: Arc<Message>, now: i64) {
+    fn read_back(&mut self, key: QueueKey, place: Place, message: Arc<Message>, now: i64) {
         let queue = &mut self.queues[key.0];
         let Some(entry) = queue.backlog.get_mut(place) else {
             return;

@@ -12,7 +12,7 @@ use openwire_client::wire::{Command, LocalTransactionId};
 use rustc_hash::FxHashMap;
 
 use super::effect::{ConnectionKey, Effect, StoreToken, Then};
-use super::refusal::{Refusal, not_stored};
+use super::refusal::{Refusal, branch_not_stored, not_stored};
 use super::{Core, Outcome, Turn};
 use crate::store::{Committed, Op, StoreError};
 
@@ -48,8 +48,10 @@ impl Default for OutcomeLimits {
     }
 }
 
-/// A local transaction: the id of its connection, and its number there.
-type Id = (Arc<str>, i64);
+/// A local transaction: the id of its connection, and its number there. Or a branch, by its xid.
+pub(super) type OutcomeId = (Arc<str>, i64);
+
+type Id = OutcomeId;
 
 /// The transactions that were committed lately.
 #[derive(Debug)]
@@ -162,18 +164,24 @@ impl Outcomes {
 #[derive(Debug, Default)]
 pub(super) struct Undecided {
     ids: Vec<Id>,
-    waiting: Vec<(ConnectionKey, Command)>,
+    /// With the code of the refusal, if it is of a branch.
+    waiting: Vec<(ConnectionKey, Command, Option<i32>)>,
 }
 
 impl Undecided {
     /// This is to be answered, or refused, with the batch.
     pub(super) fn wait(&mut self, to: ConnectionKey, response: Command) {
-        self.waiting.push((to, response));
+        self.waiting.push((to, response, None));
+    }
+
+    /// The same for a step of a branch, which is refused with this code of `XAException`.
+    pub(super) fn wait_branch(&mut self, to: ConnectionKey, response: Command, code: i32) {
+        self.waiting.push((to, response, Some(code)));
     }
 
     /// A connection ended: it waits no more.
     pub(super) fn gone(&mut self, connection: ConnectionKey) {
-        self.waiting.retain(|(to, _)| *to != connection);
+        self.waiting.retain(|(to, ..)| *to != connection);
     }
 }
 
@@ -194,9 +202,7 @@ impl Core {
     }
 
     /// Everything a transaction does is done, as far as this turn is concerned.
-    pub(super) fn note_outcome(&mut self, from: ConnectionKey, transaction: i64, turn: &mut Turn<'_>) {
-        let connection = self.connections[from.0 as usize].id_text();
-        let id = (connection.clone(), transaction);
+    pub(super) fn note_outcome(&mut self, id: OutcomeId, turn: &mut Turn<'_>) {
         if !turn.effects.has_store() {
             self.outcomes.note(id, turn.now, None);
             return;
@@ -204,7 +210,8 @@ impl Core {
         let batch = self.batch(turn);
         batch.undecided.ids.push(id.clone());
         let token = batch.token;
-        let at = self.outcomes.note(id, turn.now, Some(token));
+        let at = self.outcomes.note(id.clone(), turn.now, Some(token));
+        let (connection, transaction) = id;
         let outcome = Committed {
             connection,
             transaction,
@@ -225,35 +232,53 @@ impl Core {
     ) -> Result<Outcome, Refusal> {
         let connection = &self.connections[from.0 as usize];
         let id = (connection.id_text(), transaction.value);
-        let known = self
-            .outcomes
-            .known
-            .get(&id)
-            .filter(|_| connection.owns(transaction));
-        let Some(known) = known else {
-            if connection.failover_reconnect() && self.outcomes.kept(turn.now) < connection.promised {
-                self.close(
-                    from,
-                    "outcomes were forgotten sooner than it was told".into(),
-                    turn,
-                );
-                return Ok(Outcome::Answered);
-            }
-            return Err(refusal);
-        };
+        if self.is_committed(&id) && connection.owns(transaction) {
+            let told = self.tell_outcome(&id, None, reply, turn);
+            return told.unwrap_or(Err(refusal));
+        }
+        if connection.failover_reconnect() && self.outcomes.kept(turn.now) < connection.promised {
+            self.close(
+                from,
+                "outcomes were forgotten sooner than it was told".into(),
+                turn,
+            );
+            return Ok(Outcome::Answered);
+        }
+        Err(refusal)
+    }
+
+    /// True if this was committed lately, as far as is known.
+    pub(super) fn is_committed(&self, id: &OutcomeId) -> bool {
+        self.outcomes.known.contains_key(id)
+    }
+
+    /// Answers a commit that was sent again; none if it is not known that it happened. If the store refuses it, and it is
+    /// of a branch, it is refused with this code.
+    pub(super) fn tell_outcome(
+        &mut self,
+        id: &OutcomeId,
+        refused: Option<i32>,
+        reply: Option<Then>,
+        turn: &mut Turn<'_>,
+    ) -> Option<Result<Outcome, Refusal>> {
+        let known = self.outcomes.known.get(id)?;
         self.stats.commits_repeated += 1;
         let Some(token) = known.pending else {
-            return Ok(turn.confirm(reply));
+            return Some(Ok(turn.confirm(reply)));
         };
         let Some(batch) = self.batches.iter_mut().find(|batch| batch.token == token) else {
-            return Err(Refusal::io(
+            return Some(Err(Refusal::io(
                 "the store failed while the transaction was committed: its outcome is not known",
-            ));
+            )));
         };
-        if let Some(Then::Reply { to, response }) = reply {
-            batch.undecided.wait(to, response);
+        match (reply, refused) {
+            (Some(Then::Reply { to, response }), Some(code)) => {
+                batch.undecided.wait_branch(to, response, code);
+            }
+            (Some(Then::Reply { to, response }), None) => batch.undecided.wait(to, response),
+            _ => {}
         }
-        Ok(Outcome::Answered)
+        Some(Ok(Outcome::Answered))
     }
 
     /// The batch these were stored with is durable, or never will be.
@@ -272,10 +297,11 @@ impl Core {
             // Nobody knows whether it is on the disk: it stays undecided.
             Err(_) => {}
         }
-        for (to, response) in undecided.waiting {
-            let command = match result {
-                Ok(()) => response,
-                Err(failure) => not_stored(&response, failure),
+        for (to, response, code) in undecided.waiting {
+            let command = match (result, code) {
+                (Ok(()), _) => response,
+                (Err(failure), None) => not_stored(&response, failure),
+                (Err(failure), Some(code)) => branch_not_stored(&response, failure, code),
             };
             turn.effects.push(Effect::Send { to, command });
         }

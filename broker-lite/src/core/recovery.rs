@@ -3,34 +3,88 @@
 use std::sync::Arc;
 
 use openwire_client::wire::{Destination, DestinationKind};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::destinations::Target;
 use super::durable_subscription::DurableSubscription;
 use super::queue::{Entry, Queue, QueueKey};
-use super::subscription::Sight;
+use super::subscription::{InFlight, Sight};
 use super::{Core, DEFAULT_PRIORITY, Effects, Turn};
 use crate::selector::Selector;
-use crate::store::{RecoveredDestination, StoredDestination, StoredSubscription};
+use crate::store::{
+    MessageKey, RecoveredDestination, RecoveredMessage, StoredDestination, StoredSubscription,
+};
 
 impl Core {
-    /// Takes over what the store held of a destination; `clean` if it was closed in order.
-    pub(super) fn recover(&mut self, now: i64, stored: RecoveredDestination, clean: bool) {
-        match &stored.destination {
+    /// Takes over what the store held; `clean` if it was closed in order.
+    pub(super) fn recover(&mut self, now: i64, destinations: Vec<RecoveredDestination>, clean: bool) {
+        // What prepared transactions acknowledged is on no queue.
+        let held = destinations.iter().filter_map(|stored| stored.prepared.as_ref());
+        let held: FxHashSet<_> = held
+            .flat_map(|prepared| &prepared.acknowledged)
+            .copied()
+            .collect();
+        let mut taken = FxHashMap::default();
+        for stored in &destinations {
+            self.recover_destination(now, stored, clean, &held, &mut taken);
+        }
+        for stored in &destinations {
+            let Some(prepared) = &stored.prepared else {
+                continue;
+            };
+            // What is not there went with its queue.
+            let acknowledged = prepared.acknowledged.iter();
+            let held = acknowledged.filter_map(|key| taken.remove(key)).collect();
+            let sent = stored
+                .messages
+                .iter()
+                .map(|message| (message.sequence, message.size));
+            self.recover_branch(stored.key, prepared, sent, held);
+        }
+    }
+
+    fn recover_destination(
+        &mut self,
+        now: i64,
+        stored: &RecoveredDestination,
+        clean: bool,
+        held: &FxHashSet<MessageKey>,
+        taken: &mut FxHashMap<MessageKey, InFlight>,
+    ) {
+        let recovered = match &stored.destination {
             StoredDestination::Queue(name) => {
                 let destination = Destination::parse(name, DestinationKind::Queue);
-                let key = self.recover_queue(
-                    Queue::new(destination.clone(), self.policy_of(&destination)),
-                    &stored,
-                    clean,
-                );
+                let queue = Queue::new(destination.clone(), self.policy_of(&destination));
+                let key = self.recover_queue(queue, stored, clean, held);
                 self.link(&destination, Target::Queue(key));
                 self.destinations.insert(destination, Target::Queue(key));
+                key
             }
             StoredDestination::Subscription(subscription) => {
                 let subscription = subscription.clone();
-                self.recover_subscription(now, &subscription, &stored, clean);
+                self.recover_subscription(now, &subscription, stored, clean, held)
             }
             StoredDestination::Transaction | StoredDestination::Schedule | StoredDestination::Retained(_) => {
+                return;
+            }
+        };
+        if held.is_empty() {
+            return;
+        }
+        for message in &stored.messages {
+            let key = MessageKey {
+                destination: stored.key,
+                sequence: message.sequence,
+            };
+            if held.contains(&key) {
+                self.queues[recovered.0].in_flight += 1;
+                let message = InFlight {
+                    entry: entry_of(message, message.redelivered),
+                    queue: recovered,
+                    number: 0,
+                    id: None,
+                };
+                taken.insert(key, message);
             }
         }
     }
@@ -51,23 +105,28 @@ impl Core {
         self.watch_unused(now);
     }
 
-    fn recover_queue(&mut self, mut queue: Queue, stored: &RecoveredDestination, clean: bool) -> QueueKey {
+    fn recover_queue(
+        &mut self,
+        mut queue: Queue,
+        stored: &RecoveredDestination,
+        clean: bool,
+        held: &FxHashSet<MessageKey>,
+    ) -> QueueKey {
         queue.key = Some(stored.key);
         queue.created = true;
         queue.mark = stored.dispatched;
         for message in &stored.messages {
+            let key = MessageKey {
+                destination: stored.key,
+                sequence: message.sequence,
+            };
+            self.stored_used += message.size as usize;
+            if held.contains(&key) {
+                continue;
+            }
             // After a crash nobody knows who saw what: whatever may have been shown says so.
             let shown = !clean && message.sequence <= stored.dispatched;
-            self.stored_used += message.size as usize;
-            queue.put(Entry {
-                sequence: message.sequence,
-                size: message.size,
-                redelivered: message.redelivered.max(shown.into()),
-                stored: true,
-                tied: false,
-                priority: DEFAULT_PRIORITY,
-                body: None,
-            });
+            queue.put(entry_of(message, message.redelivered.max(shown.into())));
         }
         let key = self.add_queue(queue);
         self.stored_queues.insert(stored.key, key);
@@ -80,7 +139,8 @@ impl Core {
         subscription: &StoredSubscription,
         stored: &RecoveredDestination,
         clean: bool,
-    ) {
+        held: &FxHashSet<MessageKey>,
+    ) -> QueueKey {
         let destination = Destination::parse(&subscription.destination, DestinationKind::Topic);
         let selector = subscription
             .selector
@@ -108,7 +168,7 @@ impl Core {
             active: false,
             absent_since: now,
         }));
-        let key = self.recover_queue(queue, stored, clean);
+        let key = self.recover_queue(queue, stored, clean, held);
         let id = (subscription.client_id.clone(), subscription.name.clone());
         self.durables.insert(id, key);
         let mut effects = Effects::new();
@@ -121,5 +181,18 @@ impl Core {
             tracing::error!(client = %subscription.client_id, name = %subscription.name, %refusal,
                 "a durable subscription gets nothing more");
         }
+        key
+    }
+}
+
+fn entry_of(message: &RecoveredMessage, redelivered: u32) -> Entry {
+    Entry {
+        sequence: message.sequence,
+        size: message.size,
+        redelivered,
+        stored: true,
+        tied: false,
+        priority: DEFAULT_PRIORITY,
+        body: None,
     }
 }

@@ -5,6 +5,21 @@ use openwire_client::wire::{Command, ExceptionResponse, Throwable};
 use crate::selector::SelectorError;
 use crate::store::StoreError;
 
+/// The error codes of `XAException`: the commit had no effect, and can be tried again.
+pub(super) const XA_RETRY: i32 = 4;
+/// The branch was rolled back.
+pub(super) const XA_RBROLLBACK: i32 = 100;
+/// The branch was rolled back because the store refused it.
+pub(super) const XA_RBCOMMFAIL: i32 = 101;
+/// The step had no effect.
+pub(super) const XAER_RMERR: i32 = -3;
+/// There is no such branch.
+pub(super) const XAER_NOTA: i32 = -4;
+/// The branch is not where this step could follow.
+pub(super) const XAER_PROTO: i32 = -6;
+/// The step can be tried again, or its effect is not known.
+pub(super) const XAER_RMFAIL: i32 = -7;
+
 /// A command that is refused and had no effect.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -63,6 +78,12 @@ impl Refusal {
         )
     }
 
+    /// A step of a distributed transaction is refused. Clients read the code in the message.
+    pub(super) fn xa(message: impl Into<String>, code: i32) -> Self {
+        let message = format!("{} xaErrorCode:{code}", message.into());
+        Self::new("javax.transaction.xa.XAException", message)
+    }
+
     pub(super) fn rolled_back(message: impl Into<String>) -> Self {
         Self::new("javax.jms.TransactionRolledBackException", message)
     }
@@ -91,6 +112,16 @@ impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.message)
     }
+}
+
+/// The answer to a step of a branch that could not be stored, in place of the response: with this code if it had no
+/// effect.
+pub(super) fn branch_not_stored(response: &Command, failure: &StoreError, code: i32) -> Command {
+    let code = match failure {
+        StoreError::Full(_) | StoreError::Refused(_) => code,
+        _ => XAER_RMFAIL,
+    };
+    Refusal::xa(failure.to_string(), code).answer_to(response)
 }
 
 /// The answer to a request whose changes could not be stored, in place of the response.

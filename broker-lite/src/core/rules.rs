@@ -38,8 +38,6 @@ pub struct Rules {
     pub send_fail_if_no_space_after_timeout: Option<Duration>,
     /// The most destinations of the broker.
     pub max_destinations: usize,
-    /// The most sends of one transaction; none is any number.
-    pub max_uncommitted_count: Option<u32>,
     /// `discardingDLQBrokerPlugin`.
     pub discard_dead_letters: Option<DiscardDeadLetters>,
     /// `redeliveryPlugin`.
@@ -84,7 +82,6 @@ impl Default for Rules {
             send_fail_if_no_space: false,
             send_fail_if_no_space_after_timeout: None,
             max_destinations: MAX_DESTINATIONS,
-            max_uncommitted_count: None,
             discard_dead_letters: None,
             redelivery: None,
             force_persistency: None,

@@ -44,13 +44,9 @@ impl Core {
         let Some(open) = self.transaction_of(from, message.transaction_id.as_ref())? else {
             return self.send_or_wait(from, routes, message, reply, turn);
         };
-        let size = accounting_size(&message);
-        self.check_memory(from, size, turn)?;
-        self.acknowledge_producer(from, &message, reply.is_some(), turn);
-        if let Some(transaction) = self.transactions.get_mut(&open) {
-            transaction.sends.push(message);
-            self.memory_used += size as usize;
-        }
+        let awaited = reply.is_some();
+        self.acknowledge_producer(from, &message, awaited, turn);
+        self.send_in(from, open, &routes, message, awaited, turn)?;
         Ok(Outcome::Done)
     }
 
@@ -312,23 +308,6 @@ impl Core {
             );
         }
     }
-
-    /// Holds back a transaction for which the broker has no room. A connection that consumes must be read on, because its
-    /// acknowledgements make room; its message is refused.
-    fn check_memory(&mut self, from: ConnectionKey, size: u32, turn: &mut Turn<'_>) -> Result<(), Refusal> {
-        if self.memory_used + size as usize <= self.config.memory_limit {
-            return Ok(());
-        }
-        if self.consumes(from) {
-            self.stats.refused += 1;
-            return Err(Refusal::resources(format!(
-                "the broker's memory limit of {} bytes is reached",
-                self.config.memory_limit
-            )));
-        }
-        self.pause(from, turn);
-        Ok(())
-    }
 }
 
 /// True once the message's time is over.
@@ -348,7 +327,7 @@ fn check_supported(message: &Message) -> Result<(), Refusal> {
 }
 
 /// The queue has more now.
-fn note(queues: &mut Vec<QueueKey>, queue: QueueKey) {
+pub(super) fn note(queues: &mut Vec<QueueKey>, queue: QueueKey) {
     if !queues.contains(&queue) {
         queues.push(queue);
     }

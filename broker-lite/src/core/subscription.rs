@@ -12,6 +12,9 @@ use super::topic::TopicKey;
 use super::transaction::TransactionKey;
 use crate::selector::Selector;
 
+/// Bytes of stored messages whose bodies stay in memory for a consumer that has them and has not finished with them.
+const HELD_BODIES: usize = 8 * 1024 * 1024;
+
 /// Names a subscription inside the core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct SubscriptionKey(pub(super) usize);
@@ -19,23 +22,29 @@ pub(super) struct SubscriptionKey(pub(super) usize);
 /// A message that was dispatched and is not acknowledged.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    /// The message; its body is always there.
+    /// The message. Its body is there as long as few are in flight.
     pub(super) entry: Entry,
     /// Where it came from.
     pub(super) queue: QueueKey,
-    /// The transaction in which it was acknowledged.
-    pub(super) transaction: Option<TransactionKey>,
     /// Grows with every dispatch, so that what comes back finds its place.
     pub(super) number: u64,
+    /// What the client calls it, if the body is not there to say so.
+    pub(super) id: Option<Box<MessageId>>,
 }
 
 impl InFlight {
-    fn is(&self, id: &MessageId) -> bool {
-        self.entry
-            .body
-            .as_ref()
-            .and_then(|message| message.message_id.as_ref())
-            == Some(id)
+    pub(super) fn is(&self, id: &MessageId) -> bool {
+        match &self.entry.body {
+            Some(message) => message.message_id.as_ref() == Some(id),
+            None => self.id.as_deref() == Some(id),
+        }
+    }
+
+    /// Lets the body of a stored message go: it can be read back.
+    pub(super) fn release_body(&mut self) {
+        if let Some(message) = self.entry.body.take() {
+            self.id = message.message_id.clone().map(Box::new);
+        }
     }
 }
 
@@ -109,11 +118,12 @@ pub(super) struct Subscription {
     pub(super) info: Box<ConsumerInfo>,
     pub(super) source: Source,
     pub(super) prefetch: u32,
-    /// Messages in flight that do not count against the prefetch: the client said it has them, or
-    /// acknowledged them in a transaction that is open.
+    /// Messages in flight that do not count against the prefetch: the client said it has them.
     pub(super) extension: usize,
     pub(super) sight: Sight,
-    /// What a queue consumer has, in order of dispatch.
+    /// The transactions without an outcome in which it has acknowledged something.
+    pub(super) transactions: Vec<TransactionKey>,
+    /// What a queue consumer has and has not acknowledged, in order of dispatch.
     pub(super) in_flight: VecDeque<InFlight>,
     /// How many messages a topic consumer has: nobody will ask for them again.
     pub(super) topic_in_flight: usize,
@@ -146,6 +156,7 @@ impl Subscription {
             source,
             extension: 0,
             sight,
+            transactions: Vec::new(),
             in_flight: VecDeque::new(),
             topic_in_flight: 0,
             waiting: VecDeque::new(),
@@ -181,11 +192,10 @@ impl Subscription {
             None => 0,
             Some(first) => self.in_flight.iter().position(|message| message.is(first))?,
         };
-        let to = from
-            + self
-                .in_flight
-                .range(from..)
-                .position(|message| message.is(last))?;
+        // What the client said it has stands before what it says next.
+        let likely = self.extension.clamp(from, self.in_flight.len());
+        let find = |mut range: std::ops::Range<usize>| range.find(|&at| self.in_flight[at].is(last));
+        let to = find(likely..self.in_flight.len()).or_else(|| find(from..likely))?;
         Some((from, to))
     }
 
@@ -206,8 +216,18 @@ impl Subscription {
             .sort_by_key(|message| message.number);
     }
 
-    /// Messages up to this position no longer count against the prefetch.
+    /// Messages up to this position no longer count against the prefetch. A client that has very many may keep them
+    /// for long: then the broker does not keep their bodies as well.
     pub(super) fn extend(&mut self, position: usize) {
         self.extension = self.extension.max(position + 1);
+        let mut held = 0;
+        for message in self.in_flight.range_mut(..=position) {
+            if message.entry.stored && message.entry.body.is_some() {
+                held += message.entry.size as usize;
+                if held > HELD_BODIES && self.browse.is_none() {
+                    message.release_body();
+                }
+            }
+        }
     }
 }

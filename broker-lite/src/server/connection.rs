@@ -590,6 +590,7 @@ mod tests {
                 rules: Arc::default(),
                 authorization: None,
                 user_ids: UserIds::default(),
+                max_uncommitted: 0,
             },
             Recovered::default(),
         );

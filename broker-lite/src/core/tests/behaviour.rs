@@ -548,12 +548,6 @@ fn what_the_broker_cannot_do_is_refused() {
         ..message
     };
     assert!(rig.ask(client, Arc::new(scheduled)).is_err());
-    let xid = TransactionId::Xa(XaTransactionId::default());
-    let begin = TransactionInfo {
-        transaction_id: Some(xid),
-        ..TransactionInfo::default()
-    };
-    assert!(rig.ask(client, begin).is_err());
     assert_eq!((rig.stats().consumers, rig.depth()), (0, 0));
 }
 

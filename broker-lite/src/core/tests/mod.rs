@@ -3,8 +3,11 @@
 mod behaviour;
 mod consumers;
 mod flow;
+mod large;
 mod outcomes;
 mod policies;
 mod random;
+mod random_xa;
 mod refused;
 mod rig;
+mod xa;

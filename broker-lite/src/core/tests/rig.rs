@@ -34,7 +34,7 @@ pub(super) struct Rig {
     due: BTreeMap<MessageKey, (i64, u32)>,
     committed: Vec<Committed>,
     forgotten: i64,
-    next_client: u32,
+    pub(super) next_client: u32,
 }
 
 /// A client's connection with one session.
@@ -101,6 +101,7 @@ impl Rig {
             rules: Arc::default(),
             authorization: None,
             user_ids: UserIds::default(),
+            max_uncommitted: 0,
         };
         change(&mut config);
         Self {
@@ -310,10 +311,9 @@ impl Rig {
                 );
             }
             Op::Move { from, to } => {
-                if let Some(message) = self.stored.remove(&from) {
-                    self.due.remove(&from);
-                    assert!(self.stored.insert(to, message).is_none(), "a place is used once");
-                }
+                let message = self.stored.remove(&from).expect("what is moved is there");
+                self.due.remove(&from);
+                assert!(self.stored.insert(to, message).is_none(), "a place is used once");
             }
             Op::Prepare {
                 destination,
@@ -375,19 +375,31 @@ impl Rig {
 
     /// Sends a request and gives back its answer.
     pub(super) fn ask(&mut self, client: Client, command: impl Into<Command>) -> Result<(), String> {
-        let mut command = command.into();
-        command.set_header(77, true);
-        self.say(client, command);
+        self.request(client, command);
         self.answer(client).expect("an answer")
     }
 
-    /// The answer to a request, if it came.
-    pub(super) fn answer(&mut self, client: Client) -> Option<Result<(), String>> {
+    /// The answer to a request as it is, if it came.
+    pub(super) fn raw_answer(&mut self, client: Client) -> Option<Command> {
         let inbox = self.inbox.entry(client.key).or_default();
         let at = inbox
             .iter()
             .position(|command| command.correlation_id().is_some())?;
-        Some(match inbox.remove(at) {
+        Some(inbox.remove(at))
+    }
+
+    /// Sends a request.
+    pub(super) fn request(&mut self, client: Client, command: impl Into<Command>) {
+        let mut command = command.into();
+        command.set_header(77, true);
+        let stale = self.raw_answer(client);
+        assert!(stale.is_none(), "nobody asked for {stale:?}");
+        self.say(client, command);
+    }
+
+    /// The answer to a request, if it came.
+    pub(super) fn answer(&mut self, client: Client) -> Option<Result<(), String>> {
+        Some(match self.raw_answer(client)? {
             Command::ExceptionResponse(response) => Err(response
                 .exception
                 .as_ref()
