@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use broker_lite::core::{Core, CoreConfig, Effect, Effects, OutcomeLimits, UserIds};
+use broker_lite::core::{AdvisoryOptions, Core, CoreConfig, Effect, Effects, OutcomeLimits, UserIds};
 use broker_lite::store::Recovered;
 use bytes::Bytes;
 use openwire_client::wire::*;
@@ -41,6 +41,8 @@ fn run(consumers: i64, stored: bool) -> f64 {
         authorization: None,
         user_ids: UserIds::default(),
         max_uncommitted: 0,
+        advisories: AdvisoryOptions::default(),
+        statistics: None,
     };
     let mut core = Core::new(
         0,

@@ -15,7 +15,9 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, ListenUri, Settings, Storage, StorageSettings, TlsFiles, broker_name};
-use crate::core::{Core, CoreConfig, OutcomeLimits, Stats, UserIds};
+use crate::core::{
+    AdvisoryOptions, Core, CoreConfig, DestinationStats, OutcomeLimits, StatisticsOptions, Stats, UserIds,
+};
 use crate::error::BrokerError;
 use crate::security::{Authenticator, Authorization, AuthorizationEntry, Secret};
 use crate::server::{BindError, Counters, Driver, Listener, ListenerStats, Server, Tls};
@@ -425,6 +427,11 @@ impl BrokerBuilder {
                     .map(|entries| Arc::new(Authorization::new(entries))),
                 user_ids: config.user_ids,
                 max_uncommitted: config.max_uncommitted,
+                advisories: AdvisoryOptions {
+                    enabled: config.settings.advisory_support,
+                    ..AdvisoryOptions::default()
+                },
+                statistics: config.settings.statistics.then(StatisticsOptions::default),
             },
             recovered,
         );
@@ -498,6 +505,12 @@ impl Broker {
             listeners: self.server.counters.stats(),
             store: self.server.driver.store().stats(),
         }
+    }
+
+    /// What it counts of each destination, now, ordered by kind and name. No other work is done meanwhile, so with
+    /// very many destinations ask seldom.
+    pub fn destinations(&self) -> Vec<DestinationStats> {
+        self.server.driver.destinations()
     }
 
     /// How many messages wait on a queue; none if there is no such queue.

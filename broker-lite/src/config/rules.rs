@@ -71,26 +71,10 @@ pub(super) fn not_served(policy: &Policy) -> impl Iterator<Item = &'static str> 
             "policy.networkBridgeFilterFactory",
         ),
         (
-            policy.send_advisory_if_no_consumers,
-            "policy.sendAdvisoryIfNoConsumers",
-        ),
-        (
-            policy.advisory_for_slow_consumers,
-            "policy.advisoryForSlowConsumers",
-        ),
-        (
-            policy.advisory_for_fast_producers,
-            "policy.advisoryForFastProducers",
-        ),
-        (
             policy.advisory_for_discarding_messages,
             "policy.advisoryForDiscardingMessages",
         ),
-        (policy.advisory_for_delivery, "policy.advisoryForDelivery"),
-        (policy.advisory_for_consumed, "policy.advisoryForConsumed"),
         (policy.advisory_for_dispatched, "policy.advisoryForDispatched"),
-        (policy.advisory_when_full, "policy.advisoryWhenFull"),
-        (policy.include_body_for_advisory, "policy.includeBodyForAdvisory"),
         (!policy.use_prefetch_extension, "policy.usePrefetchExtension"),
         (policy.audit != usual.audit, "policy.enableAudit"),
     ];

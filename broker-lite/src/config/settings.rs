@@ -240,7 +240,6 @@ impl Settings {
         let usual = Self::default();
         let limits = &usual.limits;
         let asked = [
-            (!self.advisory_support, "advisorySupport"),
             (self.limits.temp_usage != limits.temp_usage, "limits.tempUsage"),
             (
                 self.limits.job_scheduler_usage != limits.job_scheduler_usage,
@@ -249,7 +248,6 @@ impl Settings {
             (self.timestamp.is_some(), "timestamp"),
             (self.force_persistency.is_some(), "forcePersistency"),
             (self.redelivery.is_some(), "redelivery"),
-            (self.statistics, "statistics"),
             (self.scheduler.is_some(), "scheduler"),
         ];
         let policies = self.policies.iter().map(|(_, policy)| policy);

@@ -7,6 +7,7 @@ use super::durable::{Back, Consumed};
 use super::effect::{ConnectionKey, Then};
 use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
+use super::statistics::count_topic_landing;
 use super::subscription::{InFlight, Source, SubscriptionKey};
 use super::transaction::TransactionKey;
 use super::{Core, Outcome, Turn};
@@ -82,6 +83,7 @@ impl Core {
 
     pub(super) fn release_topic(&mut self, key: SubscriptionKey, count: usize) {
         let subscription = &mut self.subscriptions[key.0];
+        count_topic_landing(&mut self.topics, subscription, count, true);
         subscription.topic_in_flight = subscription.topic_in_flight.saturating_sub(count);
         subscription.extension = subscription.extension.saturating_sub(count);
         self.stats.acknowledged += count as u64;
@@ -171,6 +173,9 @@ impl Core {
                 for message in &here {
                     self.landed(message.queue);
                     self.dead_letter(message.queue, message.entry.clone(), &cause, turn);
+                    if ack.ack_type == MessageAck::EXPIRED {
+                        self.note_expired(message.queue, &message.entry, turn);
+                    }
                 }
                 self.give_up_later(absent, &cause, turn);
                 return Ok(here);
@@ -211,6 +216,7 @@ impl Core {
 
     /// Forgets a message that is not on its queue any more, in memory or in the store.
     pub(super) fn discard(&mut self, queue: QueueKey, entry: &Entry, turn: &mut Turn<'_>) {
+        self.note_left(queue, entry, turn);
         self.uncount(queue, entry);
         if entry.stored
             && let Some(destination) = self.queues.get(queue.0).and_then(|queue| queue.key)

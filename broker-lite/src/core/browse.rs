@@ -73,6 +73,7 @@ impl Core {
         };
         for queue in queues {
             self.queues[queue.0].browsers.push(key);
+            self.queues[queue.0].counts.browsers += 1;
         }
         self.subscriptions[key.0].browse = Some(Box::new(browse));
         self.serve_browser(key, turn);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use openwire_client::wire::{
     Command, ConnectionControl, ConnectionError, ConnectionInfo, ConsumerId, ConsumerInfo, Destination,
-    EntityId, LocalTransactionId, ProducerInfo, RemoveInfo, SessionId,
+    DestinationInfo, EntityId, LocalTransactionId, ProducerInfo, RemoveInfo, SessionId,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -14,6 +14,7 @@ use super::effect::{ConnectionKey, Effect, Then};
 use super::flow::Limit;
 use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
+use super::statistics::count_topic_landing;
 use super::subscription::{InFlight, Pull, Sight, Source, Subscription, SubscriptionKey};
 use super::transaction::TransactionKey;
 use super::{Core, Outcome, Turn};
@@ -61,8 +62,8 @@ pub(super) struct Connection {
 pub(super) struct Producer {
     /// Bytes the producer may send ahead of acknowledgements; 0 is no limit.
     pub(super) window: i32,
-    /// Where it sends; none if it says so with each message.
-    pub(super) destination: Option<Destination>,
+    /// As the client described it.
+    pub(super) info: ProducerInfo,
 }
 
 impl Connection {
@@ -207,6 +208,7 @@ impl Core {
                 }),
             );
         }
+        self.advise_connection(from, turn);
         Ok(Outcome::Done)
     }
 
@@ -244,6 +246,7 @@ impl Core {
     ) -> Result<Outcome, Refusal> {
         let id = info
             .producer_id
+            .as_ref()
             .ok_or_else(|| Refusal::illegal_state("ProducerInfo without a producer id"))?;
         let connection = self.registered(from)?;
         connection.check_session(id.connection_id.as_deref(), id.session_id)?;
@@ -262,9 +265,10 @@ impl Core {
             key,
             Producer {
                 window: info.window_size,
-                destination: info.destination,
+                info: info.clone(),
             },
         );
+        self.advise_producer(&info, turn);
         Ok(Outcome::Done)
     }
 
@@ -327,9 +331,10 @@ impl Core {
                 for topic in &topics {
                     self.topics[topic.0].subscribers.push(key);
                 }
-                self.replay_advisories(key, &topics, turn);
+                self.begin_listening(key, &destination, turn);
             }
         }
+        self.advise_consumer(key, turn);
         Ok(outcome)
     }
 
@@ -386,11 +391,8 @@ impl Core {
                 for key in consumers {
                     self.remove_consumer(key, delivered, turn);
                 }
-                let connection = &mut self.connections[from.0 as usize];
-                connection
-                    .producers
-                    .retain(|(session, _), _| *session != id.value);
-                connection.sessions.remove(&id.value);
+                self.remove_producers(from, |session| session == id.value, turn);
+                self.connections[from.0 as usize].sessions.remove(&id.value);
             }
             EntityId::Consumer(id) => {
                 let key = connection
@@ -406,11 +408,12 @@ impl Core {
             }
             EntityId::Producer(id) => {
                 let producers = &mut self.connections[from.0 as usize].producers;
-                if producers.remove(&(id.session_id, id.value)).is_none() {
-                    return Err(Refusal::illegal_state(format!(
+                let producer = producers.remove(&(id.session_id, id.value)).ok_or_else(|| {
+                    Refusal::illegal_state(format!(
                         "Cannot remove a producer that had not been registered: {id}"
-                    )));
-                }
+                    ))
+                })?;
+                self.advise_producer_removal(&producer.info, turn);
             }
         }
         Ok(Outcome::Done)
@@ -454,32 +457,45 @@ impl Core {
         for consumer in consumers {
             self.remove_consumer(consumer, delivered, turn);
         }
+        self.remove_producers(key, |_| true, turn);
         let connection = &mut self.connections[key.0 as usize];
-        connection.producers.clear();
         connection.sessions.clear();
-        let temporaries = std::mem::take(&mut connection.temporaries);
+        for destination in std::mem::take(&mut connection.temporaries) {
+            self.remove_destination(&destination, turn);
+            self.advise_existence(&destination, Some(key), DestinationInfo::REMOVE, turn);
+        }
+        let connection = &mut self.connections[key.0 as usize];
         if let Some(info) = connection.info.take() {
             if let Some(client_id) = info.client_id
                 && self.client_ids.get(&client_id) == Some(&key)
             {
                 self.client_ids.remove(&client_id);
             }
-            if let Some(id) = info.connection_id
+            let id = info.connection_id;
+            if let Some(id) = &id
                 && self.connection_ids.get(id.as_str()) == Some(&key)
             {
                 self.connection_ids.remove(id.as_str());
             }
+            if let Some(id) = id {
+                self.advise_disconnection(id, turn);
+            }
         }
-        for destination in temporaries {
-            self.remove_destination(&destination, turn);
-            self.advise_temporary(key, &destination, false, turn);
+    }
+
+    /// Ends the producers of a connection's sessions.
+    fn remove_producers(&mut self, from: ConnectionKey, of: impl Fn(i64) -> bool, turn: &mut Turn<'_>) {
+        let producers = &mut self.connections[from.0 as usize].producers;
+        let removed: Vec<_> = producers.extract_if(|(session, _), _| of(*session)).collect();
+        for (_, producer) in removed {
+            self.advise_producer_removal(&producer.info, turn);
         }
     }
 
     /// Ends a consumer: what it had goes back to where it stood. `delivered` says what the application saw,
     /// which decides what counts as redelivered.
     fn remove_consumer(&mut self, key: SubscriptionKey, delivered: i64, turn: &mut Turn<'_>) {
-        let subscription = self.subscriptions.remove(key.0);
+        let mut subscription = self.subscriptions.remove(key.0);
         for batch in &mut self.batches {
             batch.consumer_ended(key);
         }
@@ -495,9 +511,13 @@ impl Core {
         if subscription.pull == Some(Pull::NoWait) {
             self.pulls_without_wait -= 1;
         }
+        count_topic_landing(&mut self.topics, &mut subscription, usize::MAX, false);
         self.unwatch(Wildcard::Consumer(key));
+        let destination = subscription.info.destination.take();
+        let browses = usize::from(subscription.browse.is_some());
         match subscription.source {
             Source::Topics(topics) => {
+                destination.iter().for_each(|of| self.end_listening(of));
                 for topic in topics {
                     self.topics[topic.0]
                         .subscribers
@@ -517,6 +537,7 @@ impl Core {
                     self.take_from_consumer(subscription.in_flight, last_seen, turn);
                 }
                 for queue in queues {
+                    self.queues[queue.0].counts.browsers -= browses;
                     if let Some(durable) = &mut self.queues[queue.0].durable {
                         durable.active = false;
                         durable.absent_since = turn.now;
@@ -526,6 +547,7 @@ impl Core {
                 }
             }
         }
+        self.advise_consumer_removal(&subscription.id, destination.as_ref(), turn);
         self.resume_producers(turn);
     }
 

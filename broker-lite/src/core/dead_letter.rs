@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use openwire_client::wire::{Destination, Message, MessageId, ValueMap, decode_map, encode_map};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::advisory::AdvisoryKind;
 use super::durable::{Back, Consumed};
 use super::effect::Effect;
 use super::queue::{Entry, QueueKey};
@@ -75,7 +76,8 @@ impl Core {
         let consumed = entry
             .stored
             .then(|| Consumed::new(queue, entry.clone(), Back::Unseen));
-        self.dead_letter(queue, entry, EXPIRED, turn);
+        self.dead_letter(queue, entry.clone(), EXPIRED, turn);
+        self.note_expired(queue, &entry, turn);
         self.note_consumed(consumed.into_iter().collect(), turn);
     }
 
@@ -141,7 +143,7 @@ impl Core {
         &mut self,
         from: Option<Destination>,
         durable: Option<(&str, &str)>,
-        message: &Message,
+        message: &Arc<Message>,
         cause: &str,
         turn: &mut Turn<'_>,
     ) {
@@ -152,11 +154,12 @@ impl Core {
             self.stats.discarded += 1;
             return;
         };
-        let copy = Arc::new(dead_copy(message, from, letter, cause));
+        let copy = Arc::new(dead_copy(message, from.clone(), letter, cause));
         match self.route(&copy, turn) {
             Ok(routes) => {
                 self.stats.dead_lettered += 1;
                 self.publish(routes, copy, None, turn);
+                self.advise_message(AdvisoryKind::MessageDlqd, &from, message, None, turn);
             }
             Err(refusal) => {
                 tracing::warn!(%refusal, "a dead letter has nowhere to go");

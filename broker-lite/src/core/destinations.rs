@@ -184,6 +184,7 @@ impl Core {
             self.literal_patterns.push(destination.clone());
         }
         self.join_wildcards(destination, target, turn);
+        self.note_creation(destination, target, turn);
         Ok(target)
     }
 
@@ -270,7 +271,7 @@ impl Core {
                         self.connections[from.0 as usize]
                             .temporaries
                             .push(destination.clone());
-                        self.advise_temporary(from, &destination, true, turn);
+                        self.advise_existence(&destination, Some(from), DestinationInfo::ADD, turn);
                     }
                 }
             }
@@ -307,7 +308,7 @@ impl Core {
                     self.connections[from.0 as usize]
                         .temporaries
                         .retain(|temporary| *temporary != destination);
-                    self.advise_temporary(from, &destination, false, turn);
+                    self.advise_existence(&destination, Some(from), DestinationInfo::REMOVE, turn);
                 }
             }
             other => {
@@ -323,7 +324,7 @@ impl Core {
     pub(super) fn remove_destination(&mut self, destination: &Destination, turn: &mut Turn<'_>) {
         self.literal_patterns.retain(|literal| literal != destination);
         match self.destinations.remove(destination) {
-            None => {}
+            None => return,
             Some(Target::Topic(key)) => {
                 for subscriber in self.topics.remove(key.0).subscribers {
                     if let Some(Source::Topics(topics)) = self
@@ -340,6 +341,7 @@ impl Core {
                 self.remove_queue(key, turn);
             }
         }
+        self.note_removal(destination, turn);
     }
 
     /// Removes a queue, or what waits for a durable subscription.

@@ -223,6 +223,8 @@ impl Core {
             fields.jmsx_group_first_for_consumer = first;
             fields.redelivery_counter = entry.redelivered as i32;
             fields.broker_out_time = turn.now;
+            let arrived = fields.broker_in_time;
+            self.count_dispatch(key, arrived, entry.body.as_deref(), turn.now);
         }
         self.stats.dispatched += 1;
         self.send_to(key, consumer, entry, turn);
@@ -290,6 +292,8 @@ impl Core {
         if subscription.browse.is_none() {
             queue.in_flight += 1;
         }
+        subscription.counts.dispatched += 1;
+        subscription.slow = false;
         subscription.in_flight.push_back(InFlight {
             entry,
             queue: key,

@@ -328,6 +328,7 @@ impl Core {
         let mut waiting: FxHashMap<QueueKey, Vec<Entry>> = FxHashMap::default();
         for Consumed { mut message, back } in consumed {
             self.count(message.queue, &message.entry);
+            self.queues[message.queue.0].counts.take_back(&message.entry);
             match back {
                 Back::InFlight(consumer) => {
                     self.queues[message.queue.0].in_flight += 1;
@@ -399,6 +400,7 @@ impl Core {
                 .filter_map(|place| queue.remove(place))
                 .collect();
             for entry in refused {
+                self.queues[key.0].counts.withdraw(&entry);
                 self.uncount(key, &entry);
                 if entry.stored && entry.body.is_some() {
                     self.resident_used -= entry.size as usize;

@@ -165,7 +165,9 @@ impl Core {
                 id.1
             )));
         }
+        let destination = self.queues[key.0].destination.clone();
         self.remove_durable(&id, turn);
+        self.advise_unsubscription(&destination, info, turn);
         Ok(turn.confirm(reply))
     }
 

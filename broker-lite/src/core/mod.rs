@@ -13,7 +13,7 @@
 //! | `transaction` | local transactions and branches of distributed ones |
 //! | `outcomes` | which of them were committed lately |
 //! | `authorize` | what the user of a connection may do |
-//! | `dead_letter`, `advisory`, `audit` | what their names say |
+//! | `dead_letter`, `advisory`, `statistics`, `audit` | what their names say |
 
 mod acknowledge;
 mod advisory;
@@ -39,6 +39,7 @@ mod refusal;
 mod route;
 mod rules;
 mod send;
+mod statistics;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,8 @@ use slab::Slab;
 use crate::policy::Pattern;
 use crate::security::Authorization;
 use crate::store::{Bodies, DestinationKey, MessageKey, Recovered};
+use advisory::Advisories;
+pub use advisory::{AdvisoryKind, AdvisoryOptions};
 use audit::ProducerAudit;
 pub use authorize::UserIds;
 use backlog::Place;
@@ -76,6 +79,7 @@ use queue::{Queue, QueueKey};
 use refusal::Refusal;
 pub(crate) use refusal::not_stored;
 pub use rules::{Rules, SchedulerRules};
+pub use statistics::{DestinationStats, StatisticsOptions};
 use subscription::Subscription;
 use timer::Alarms;
 use topic::Topic;
@@ -110,6 +114,10 @@ pub struct CoreConfig {
     pub user_ids: UserIds,
     /// `maxUncommittedCount`: a transaction in which more messages than this are sent is rolled back. 0 is no limit.
     pub max_uncommitted: usize,
+    /// What the broker tells of itself.
+    pub advisories: AdvisoryOptions,
+    /// `statisticsBrokerPlugin`: requests for statistics are answered. Without, they are messages like others.
+    pub statistics: Option<StatisticsOptions>,
 }
 
 /// What the broker counts. All but those up to `outcomes` only grow.
@@ -188,8 +196,7 @@ pub struct Core {
     last_token: u64,
     /// Where dispatching goes on later, because the store refused a batch.
     interrupted: Interrupted,
-    /// The last number given to an advisory.
-    advisories: i64,
+    advisories: Advisories,
     audit: ProducerAudit,
     outcomes: Outcomes,
     /// Counts what is dispatched, browsers included.
@@ -209,6 +216,8 @@ pub struct Core {
     /// Bytes of those that are in memory as well.
     resident_used: usize,
     stats: Stats,
+    /// What had been counted when the statistics that messages ask for were last set back.
+    statistics_since: Stats,
 }
 
 /// The time of a turn and where its effects go.
@@ -272,7 +281,7 @@ impl Core {
             batches: VecDeque::new(),
             last_token: 0,
             interrupted: Interrupted::default(),
-            advisories: 0,
+            advisories: Advisories::default(),
             audit: ProducerAudit::new(recovered.producers),
             outcomes,
             last_dispatch: 0,
@@ -286,6 +295,7 @@ impl Core {
             stored_used: 0,
             resident_used: 0,
             stats: Stats::default(),
+            statistics_since: Stats::default(),
         };
         core.recover(now, recovered.destinations, recovered.clean);
         core.begin(now);
@@ -332,7 +342,10 @@ impl Core {
             response: response().into(),
         });
         let transaction = transaction_of(&command);
-        match self.execute(from, command, reply, turn) {
+        self.advisories.act_for(Some(from));
+        let result = self.execute(from, command, reply, turn);
+        self.advisories.act_for(None);
+        match result {
             Ok(Outcome::Answered) => {}
             Ok(Outcome::Done) if wanted => turn.send(from, response()),
             Ok(Outcome::Done) => {}

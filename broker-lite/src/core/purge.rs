@@ -37,7 +37,7 @@ impl Core {
             .connections
             .iter()
             .flat_map(|(_, connection)| connection.producers.values())
-            .filter_map(|producer| producer.destination.clone())
+            .filter_map(|producer| producer.info.destination.clone())
             .collect();
         let mut unused = Vec::new();
         for (destination, target) in &self.destinations {

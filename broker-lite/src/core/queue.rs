@@ -7,13 +7,14 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use openwire_client::wire::{Destination, Message};
+use openwire_client::wire::{ConnectionId, Destination, Message};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::backlog::{Backlog, Place};
 use super::durable_subscription::DurableSubscription;
 use super::groups::Groups;
+use super::statistics::Counts;
 use super::subscription::{Sight, SubscriptionKey};
 use crate::policy::Policy;
 use crate::store::DestinationKey;
@@ -140,6 +141,9 @@ pub(super) struct Queue {
     pub(super) in_flight: usize,
     /// Bytes of its messages that live in memory only.
     pub(super) memory_used: usize,
+    pub(super) counts: Counts,
+    /// The connection that made it, if one did.
+    pub(super) made_by: Option<ConnectionId>,
     members: FxHashMap<SubscriptionKey, Member>,
     classes: Slab<Class>,
     /// The only consumer that is served, if one is.
@@ -179,6 +183,8 @@ impl Queue {
             policy,
             in_flight: 0,
             memory_used: 0,
+            counts: Counts::default(),
+            made_by: None,
             members: FxHashMap::default(),
             classes: Slab::new(),
             exclusive: None,

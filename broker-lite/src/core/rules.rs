@@ -16,8 +16,6 @@ pub struct Rules {
     pub interceptors: Interceptors,
     /// Destinations that are there from the start.
     pub destinations: Vec<Destination>,
-    /// `advisorySupport`: the broker tells on advisory topics what happens.
-    pub advisory_support: bool,
     /// `rejectDurableConsumers`.
     pub reject_durable_consumers: bool,
     /// `offlineDurableSubscriberTimeout`: durable subscriptions that are away for longer are removed; none never are.
@@ -44,8 +42,6 @@ pub struct Rules {
     pub redelivery: Option<Redelivery>,
     /// `forcePersistencyModeBrokerPlugin`.
     pub force_persistency: Option<bool>,
-    /// `statisticsBrokerPlugin`.
-    pub statistics: bool,
     /// `schedulerSupport`.
     pub scheduler: Option<SchedulerRules>,
 }
@@ -71,7 +67,6 @@ impl Default for Rules {
             policies: Policies::new(),
             interceptors: Interceptors::default(),
             destinations: Vec::new(),
-            advisory_support: true,
             reject_durable_consumers: false,
             offline_durable_subscriber_timeout: None,
             offline_durable_subscriber_task_schedule: Duration::from_secs(300),
@@ -85,7 +80,6 @@ impl Default for Rules {
             discard_dead_letters: None,
             redelivery: None,
             force_persistency: None,
-            statistics: false,
             scheduler: None,
         }
     }

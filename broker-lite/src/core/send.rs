@@ -11,6 +11,7 @@ use super::effect::{ConnectionKey, Then};
 use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
 use super::route::Routes;
+use super::statistics::count_topic_dispatch;
 use super::subscription::SubscriptionKey;
 use super::topic::TopicKey;
 use super::{Core, Outcome, Turn};
@@ -30,6 +31,10 @@ impl Core {
             return Err(Refusal::illegal_state("a message without a message id"));
         }
         check_supported(&message)?;
+        if self.answer_statistics(&message, turn)? {
+            self.acknowledge_producer(from, &message, reply.is_some(), turn);
+            return Ok(Outcome::Done);
+        }
         if self.config.authorization.is_some()
             && let Some(destination) = &message.destination
         {
@@ -179,13 +184,18 @@ impl Core {
             }
         }
         self.stats.enqueued += 1;
-        match target {
+        let told = self.told_of_arrival(&message, turn.now);
+        let stored = match target {
             Target::Topic(topic) => self.publish_to_topic(topic, message, tied, queues, turn),
             Target::Queue(queue) => {
                 note(queues, queue);
                 self.put_on_queue(queue, message, tied, &mut None, turn)
             }
+        };
+        if let Some(message) = told {
+            self.advise_arrival(target, &message, turn);
         }
+        stored
     }
 
     /// True if a message that lies on this queue lies in the store as well.
@@ -235,6 +245,7 @@ impl Core {
             body: Some(message),
         };
         self.count(queue, &entry);
+        self.queues[queue.0].counts.enqueue(&entry);
         if stored {
             self.resident_used += entry.size as usize;
         }
@@ -251,9 +262,10 @@ impl Core {
         turn: &mut Turn<'_>,
     ) -> bool {
         if is_expired(&message, turn.now) {
-            self.stats.expired += 1;
+            self.expire_topic_message(topic, &message, turn);
             return false;
         }
+        self.topics[topic.0].counts.arrive(accounting_size(&message));
         let mut stored = false;
         let mut first = None;
         for queue in self.topics[topic.0].durables.clone() {
@@ -261,34 +273,45 @@ impl Core {
             if wanted.is_some_and(|durable| durable.sight.sees(&message)) {
                 note(queues, queue);
                 stored |= self.put_on_queue(queue, message.clone(), tied, &mut first, turn);
+                self.note_slow_durable(queue, &message, turn);
             }
         }
         Arc::make_mut(&mut message).broker_out_time = turn.now;
         let subscribers = std::mem::take(&mut self.topics[topic.0].subscribers);
         let target = message.target_consumer_id.as_ref();
         for &key in &subscribers {
-            let subscription = &mut self.subscriptions[key.0];
-            if target.is_some_and(|target| *target != subscription.id) || !subscription.sight.sees(&message) {
-                continue;
+            if target.is_none_or(|target| *target == self.subscriptions[key.0].id) {
+                self.offer(key, &message, turn);
             }
-            self.memory_used += accounting_size(&message) as usize;
-            subscription.waiting.push_back(message.clone());
-            self.feed(key, turn);
         }
         self.topics[topic.0].subscribers = subscribers;
         stored
     }
 
+    /// Has a message wait for a topic consumer, if it is for it, and dispatches.
+    pub(super) fn offer(&mut self, key: SubscriptionKey, message: &Arc<Message>, turn: &mut Turn<'_>) {
+        let subscription = &mut self.subscriptions[key.0];
+        if !subscription.sight.sees(message) {
+            return;
+        }
+        self.memory_used += accounting_size(message) as usize;
+        subscription.waiting.push_back(message.clone());
+        subscription.counts.offered += 1;
+        self.feed(key, turn);
+        self.note_slow_subscriber(key, message, turn);
+    }
+
     /// Dispatches what waits for a topic consumer, as far as its credit goes.
     pub(super) fn feed(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
-        let subscription = &mut self.subscriptions[key.0];
-        while subscription.has_credit() {
+        while self.subscriptions[key.0].has_credit() {
+            let subscription = &mut self.subscriptions[key.0];
             let Some(message) = subscription.waiting.pop_front() else {
+                subscription.slow = false;
                 break;
             };
             self.memory_used -= accounting_size(&message) as usize;
             if is_expired(&message, turn.now) {
-                self.stats.expired += 1;
+                self.expire_offered(&message, turn);
                 continue;
             }
             // A consumer that pulls has no window: its credit is the pull itself.
@@ -296,6 +319,13 @@ impl Core {
                 subscription.topic_in_flight += 1;
             }
             self.stats.dispatched += 1;
+            count_topic_dispatch(
+                &mut self.topics,
+                &self.destinations,
+                subscription,
+                &message,
+                turn.now,
+            );
             turn.send(
                 subscription.connection,
                 MessageDispatch {

@@ -8,6 +8,7 @@ use openwire_client::wire::{ConsumerId, ConsumerInfo, Message, MessageId};
 use super::browse::Browse;
 use super::effect::ConnectionKey;
 use super::queue::{Entry, QueueKey};
+use super::statistics::SubscriptionCounts;
 use super::topic::TopicKey;
 use super::transaction::TransactionKey;
 use crate::selector::Selector;
@@ -134,6 +135,11 @@ pub(super) struct Subscription {
     pub(super) starved: VecDeque<QueueKey>,
     /// How far it has come, if it only looks.
     pub(super) browse: Option<Box<Browse>>,
+    pub(super) counts: SubscriptionCounts,
+    /// If it has several topics: those of the messages it has, in order.
+    pub(super) topics_in_flight: VecDeque<Option<TopicKey>>,
+    /// More waits for it than it has room for.
+    pub(super) slow: bool,
 }
 
 impl Subscription {
@@ -163,6 +169,9 @@ impl Subscription {
             pull: None,
             starved,
             browse: None,
+            counts: SubscriptionCounts::default(),
+            topics_in_flight: VecDeque::new(),
+            slow: false,
         }
     }
 
@@ -186,6 +195,14 @@ impl Subscription {
         }
     }
 
+    /// The topics it consumes from.
+    pub(super) fn topics(&self) -> &[TopicKey] {
+        match &self.source {
+            Source::Topics(topics) => topics,
+            Source::Queues(_) => &[],
+        }
+    }
+
     /// The positions of the messages from `first` (none: the oldest) to `last`, both included.
     pub(super) fn range(&self, first: Option<&MessageId>, last: &MessageId) -> Option<(usize, usize)> {
         let from = match first {
@@ -203,6 +220,7 @@ impl Subscription {
     pub(super) fn take(&mut self, from: usize, to: usize) -> Vec<InFlight> {
         let taken: Vec<_> = self.in_flight.drain(from..=to).collect();
         self.extension = self.extension.saturating_sub(taken.len());
+        self.counts.acknowledged += taken.len() as u64;
         taken
     }
 
@@ -210,6 +228,7 @@ impl Subscription {
     /// so they do not count against the prefetch.
     pub(super) fn take_back(&mut self, messages: Vec<InFlight>) {
         self.extension += messages.len();
+        self.counts.acknowledged = self.counts.acknowledged.saturating_sub(messages.len() as u64);
         self.in_flight.extend(messages);
         self.in_flight
             .make_contiguous()

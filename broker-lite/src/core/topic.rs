@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use openwire_client::wire::Destination;
+use openwire_client::wire::{ConnectionId, Destination};
 
 use super::queue::QueueKey;
+use super::statistics::Counts;
 use super::subscription::SubscriptionKey;
 use crate::policy::Policy;
 
@@ -24,6 +25,9 @@ pub(super) struct Topic {
     pub(super) passes_on: bool,
     /// Since when nobody has used it, in milliseconds since 1970, as far as that was looked for.
     pub(super) unused_since: Option<i64>,
+    pub(super) counts: Counts,
+    /// The connection that made it, if one did.
+    pub(super) made_by: Option<ConnectionId>,
 }
 
 impl Topic {
@@ -35,6 +39,8 @@ impl Topic {
             durables: Vec::new(),
             passes_on: false,
             unused_since: None,
+            counts: Counts::default(),
+            made_by: None,
         }
     }
 }

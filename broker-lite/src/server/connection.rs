@@ -569,7 +569,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::core::{Core, CoreConfig, OutcomeLimits, UserIds};
+    use crate::core::{AdvisoryOptions, Core, CoreConfig, OutcomeLimits, UserIds};
     use crate::protocol::openwire::{OutcomesKept, handshake};
     use crate::security::{Authenticator, Settings};
     use crate::server::Counters;
@@ -591,6 +591,8 @@ mod tests {
                 authorization: None,
                 user_ids: UserIds::default(),
                 max_uncommitted: 0,
+                advisories: AdvisoryOptions::default(),
+                statistics: None,
             },
             Recovered::default(),
         );

@@ -24,7 +24,9 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{error, warn};
 
 use super::outbox::Outbox;
-use crate::core::{ConnectionKey, Core, Effect, Effects, Stats, StoreToken, Then, not_stored};
+use crate::core::{
+    ConnectionKey, Core, DestinationStats, Effect, Effects, Stats, StoreToken, Then, not_stored,
+};
 use crate::security::Principal;
 use crate::store::{Batch, Bodies, Store, StoreError};
 
@@ -171,6 +173,11 @@ impl Driver {
     /// What the core counts.
     pub(crate) fn stats(&self) -> Stats {
         self.turn.lock().core.stats()
+    }
+
+    /// What the core counts of each destination.
+    pub(crate) fn destinations(&self) -> Vec<DestinationStats> {
+        self.turn.lock().core.destinations()
     }
 
     /// How many messages wait on a queue.

@@ -1,5 +1,6 @@
 //! Tests of the core through its only door: commands in, effects out.
 
+mod advisories;
 mod behaviour;
 mod consumers;
 mod flow;
@@ -10,4 +11,5 @@ mod random;
 mod random_xa;
 mod refused;
 mod rig;
+mod statistics;
 mod xa;

@@ -331,6 +331,15 @@ fn run(seed: u64, steps: usize, stored: bool) {
         (0, 0, 0),
         "seed {seed}"
     );
+    for counted in account.rig.core.destinations() {
+        let held = (counted.size, counted.in_flight, counted.memory_used);
+        assert_eq!(held, (0, 0, 0), "{} seed {seed}", counted.destination);
+        assert_eq!(
+            counted.enqueued, counted.dequeued,
+            "{} seed {seed}",
+            counted.destination
+        );
+    }
 }
 
 #[test]

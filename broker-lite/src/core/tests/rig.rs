@@ -6,7 +6,8 @@ use std::sync::Arc;
 use openwire_client::wire::*;
 
 use crate::core::{
-    ConnectionKey, Core, CoreConfig, Effect, Effects, OutcomeLimits, Stats, Then, UserIds, not_stored,
+    AdvisoryOptions, ConnectionKey, Core, CoreConfig, Effect, Effects, OutcomeLimits, Stats, Then, UserIds,
+    not_stored,
 };
 use crate::store::{
     Committed, DestinationKey, MessageKey, Op, Prepared, Recovered, RecoveredDestination, RecoveredMessage,
@@ -102,6 +103,8 @@ impl Rig {
             authorization: None,
             user_ids: UserIds::default(),
             max_uncommitted: 0,
+            advisories: AdvisoryOptions::default(),
+            statistics: None,
         };
         change(&mut config);
         Self {

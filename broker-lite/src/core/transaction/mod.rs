@@ -351,6 +351,9 @@ impl Core {
             let message = &taken.message;
             self.landed(message.queue);
             self.consumed(message.queue, &message.entry, turn);
+            if let Some(consumer) = taken.consumer.and_then(|key| self.subscriptions.get_mut(key.0)) {
+                consumer.counts.acknowledged += 1;
+            }
             let back = back(&taken);
             consumed.push(Consumed::in_flight(taken.message, back));
         }

@@ -469,6 +469,7 @@ impl Core {
             }
         }
         self.count(queue, &entry);
+        self.queues[queue.0].counts.enqueue(&entry);
         if entry.body.is_some() {
             self.resident_used += entry.size as usize;
         }
