@@ -14,9 +14,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, ListenUri, Settings, Storage, StorageSettings, TlsFiles, broker_name};
+use crate::config::{
+    Config, ListenUri, SchedulerSettings, Settings, Storage, StorageSettings, TlsFiles, broker_name,
+};
 use crate::core::{
-    AdvisoryOptions, Core, CoreConfig, DestinationStats, OutcomeLimits, StatisticsOptions, Stats, UserIds,
+    AdvisoryOptions, Core, CoreConfig, DestinationStats, OutcomeLimits, Scheduled, ScheduledJob,
+    StatisticsOptions, Stats, UserIds,
 };
 use crate::error::BrokerError;
 use crate::security::{Authenticator, Authorization, AuthorizationEntry, Secret};
@@ -271,6 +274,17 @@ impl BrokerBuilder {
         self
     }
 
+    /// `schedulerSupport`: messages are delivered when their properties `AMQ_SCHEDULED_DELAY`, `AMQ_SCHEDULED_PERIOD`,
+    /// `AMQ_SCHEDULED_REPEAT` and `AMQ_SCHEDULED_CRON` say, and messages to `ActiveMQ.Scheduler.Management` browse and
+    /// remove what is scheduled. Default: as in ActiveMQ there is no scheduler, and messages are delivered at once.
+    ///
+    /// With a journal all that is scheduled is kept there, also messages that are not persistent. What was due while the
+    /// broker was down is delivered once when it starts.
+    pub fn scheduler(mut self, scheduler: SchedulerSettings) -> Self {
+        self.config.settings.scheduler = Some(scheduler);
+        self
+    }
+
     /// Takes all that a configuration says, usually one read by [`Settings::load`]. What is called before it gives
     /// way where the settings say something, listeners and users are added; what is called after it wins.
     ///
@@ -302,7 +316,9 @@ impl BrokerBuilder {
         }
         config.memory_limit = usize::try_from(settings.limits.memory_usage).unwrap_or(usize::MAX);
         config.resident_limit = usize::try_from(settings.limits.resident_limit).unwrap_or(usize::MAX);
+        let scheduler = config.settings.scheduler.take();
         config.settings = settings;
+        config.settings.scheduler = config.settings.scheduler.take().or(scheduler);
         self
     }
 
@@ -325,6 +341,9 @@ impl BrokerBuilder {
                 "this broker cannot do what the configuration asks for: {}",
                 not_served.join(", ")
             )));
+        }
+        if let Some(contradiction) = config.settings.contradiction() {
+            return Err(BrokerError::config(contradiction));
         }
         if let (None, Some(files)) = (&config.tls, &config.settings.tls) {
             config.tls = Some(TlsFiles::read(files)?);
@@ -516,6 +535,17 @@ impl Broker {
     /// How many messages wait on a queue; none if there is no such queue.
     pub fn queue_depth(&self, name: &str) -> Option<usize> {
         self.server.driver.queue_depth(&Destination::queue(name))
+    }
+
+    /// How much is scheduled.
+    pub fn scheduled(&self) -> Scheduled {
+        self.server.driver.scheduled()
+    }
+
+    /// What is scheduled for a time not before `from`, in milliseconds since 1970, the soonest first: at most `most` of it.
+    /// To go on, ask again from when the last one is due.
+    pub fn scheduled_jobs(&self, from: i64, most: usize) -> Vec<ScheduledJob> {
+        self.server.driver.scheduled_jobs(from, most)
     }
 
     /// Waits until the broker fails: its store took something no more. It has closed its connections then,

@@ -63,6 +63,11 @@ pub(super) struct Options {
     #[command(flatten)]
     access: Access,
 
+    /// Deliver messages when their AMQ_SCHEDULED_ properties say, schedulerSupport in ActiveMQ; without it, and without
+    /// `[scheduler]` in the file, they are delivered at once
+    #[arg(long)]
+    scheduler: bool,
+
     /// The certificate chain for ssl:// (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -130,6 +135,9 @@ fn configure(options: &Options) -> Result<BrokerBuilder, String> {
     settings.transaction_outcomes = options.transaction_outcomes.or(settings.transaction_outcomes);
     let age = options.transaction_outcomes_age.map(Duration::from_secs);
     settings.transaction_outcomes_age = age.or(settings.transaction_outcomes_age);
+    if options.scheduler {
+        settings.scheduler.get_or_insert_default();
+    }
     let mut broker = Broker::builder().settings(settings);
     broker = options.access.configure(broker)?;
     if let (Some(chain), Some(key)) = (&options.tls_cert, &options.tls_key) {

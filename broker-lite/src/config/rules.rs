@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Settings;
-use crate::core::Rules;
+use crate::core::{Rules, SchedulerRules};
 use crate::policy::Policy;
 
 impl Settings {
@@ -27,6 +27,13 @@ impl Settings {
             max_destinations: limits
                 .max_destinations
                 .map_or(usual.max_destinations, |most| most as usize),
+            timestamp: self.timestamp,
+            force_persistency: self.force_persistency,
+            redelivery: self.redelivery.clone(),
+            scheduler: self.scheduler.as_ref().map(|scheduler| SchedulerRules {
+                max_repeat: scheduler.max_repeat,
+                zone: scheduler.time_zone.clone(),
+            }),
             discard_dead_letters: self.discard_dead_letters.clone(),
             ..usual
         })

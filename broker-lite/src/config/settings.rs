@@ -96,11 +96,12 @@ pub struct Settings {
     pub force_persistency: Option<bool>,
     /// `[discardDeadLetters]`: ActiveMQ's `discardingDLQBrokerPlugin`.
     pub discard_dead_letters: Option<DiscardDeadLetters>,
-    /// `[redelivery]`, with `[[redelivery.policy]]`: ActiveMQ's `redeliveryPlugin`.
+    /// `[redelivery]`, with `[[redelivery.policy]]`: ActiveMQ's `redeliveryPlugin`. It needs the scheduler.
     pub redelivery: Option<Redelivery>,
     /// `[statistics]`: ActiveMQ's `statisticsBrokerPlugin` is there. Default false.
     pub statistics: bool,
-    /// `[scheduler]`: ActiveMQ's `schedulerSupport="true"`.
+    /// `[scheduler]`: ActiveMQ's `schedulerSupport="true"`. Default `None`: as in ActiveMQ, what properties say of a later
+    /// delivery is not heeded.
     pub scheduler: Option<SchedulerSettings>,
 }
 
@@ -234,6 +235,12 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// What of it does not go together, if something does not.
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        (self.redelivery.is_some() && self.scheduler.is_none())
+            .then_some("redelivery needs the scheduler, which delivers messages again")
+    }
+
     /// What was asked for, by name, and this broker does not do: it refuses to start with it rather than to act as if it
     /// did.
     pub(crate) fn not_served(&self) -> Vec<&'static str> {
@@ -245,10 +252,6 @@ impl Settings {
                 self.limits.job_scheduler_usage != limits.job_scheduler_usage,
                 "limits.jobSchedulerUsage",
             ),
-            (self.timestamp.is_some(), "timestamp"),
-            (self.force_persistency.is_some(), "forcePersistency"),
-            (self.redelivery.is_some(), "redelivery"),
-            (self.scheduler.is_some(), "scheduler"),
         ];
         let policies = self.policies.iter().map(|(_, policy)| policy);
         let of_policies = policies

@@ -160,21 +160,25 @@ impl Core {
                     .range(ack.first_message_id.as_ref(), last)
                     .ok_or_else(|| not_dispatched(Some(last)))?;
                 let taken = subscription.take(from_at, to);
-                let cause = match ack.ack_type {
-                    MessageAck::EXPIRED => {
-                        self.stats.expired += taken.len() as u64;
-                        EXPIRED.to_owned()
-                    }
-                    _ => poison_cause(ack.poison_cause.as_ref()),
+                let expired = ack.ack_type == MessageAck::EXPIRED;
+                if expired {
+                    self.stats.expired += taken.len() as u64;
+                }
+                let cause = match expired {
+                    true => EXPIRED.to_owned(),
+                    false => poison_cause(ack.poison_cause.as_ref()),
                 };
                 let (here, absent): (Vec<_>, Vec<_>) = taken
                     .into_iter()
                     .partition(|message| message.entry.body.is_some());
                 for message in &here {
                     self.landed(message.queue);
-                    self.dead_letter(message.queue, message.entry.clone(), &cause, turn);
-                    if ack.ack_type == MessageAck::EXPIRED {
+                    let entry = message.entry.clone();
+                    if expired {
+                        self.dead_letter(message.queue, entry, &cause, turn);
                         self.note_expired(message.queue, &message.entry, turn);
+                    } else {
+                        self.give_up(message.queue, entry, &cause, turn);
                     }
                 }
                 self.give_up_later(absent, &cause, turn);

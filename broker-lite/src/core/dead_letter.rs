@@ -104,7 +104,12 @@ impl Core {
     }
 
     /// A message that a consumer gave up was read; none if it is gone.
-    pub(super) fn give_up(&mut self, key: MessageKey, message: Option<Arc<Message>>, turn: &mut Turn<'_>) {
+    pub(super) fn read_given_up(
+        &mut self,
+        key: MessageKey,
+        message: Option<Arc<Message>>,
+        turn: &mut Turn<'_>,
+    ) {
         let Some(GivenUp {
             queue,
             mut entry,
@@ -116,7 +121,12 @@ impl Core {
         self.landed(queue);
         entry.body = message;
         let consumed = Consumed::new(queue, entry.clone(), Back::Seen);
-        self.dead_letter(queue, entry, &cause, turn);
+        if cause == EXPIRED {
+            self.dead_letter(queue, entry.clone(), &cause, turn);
+            self.note_expired(queue, &entry, turn);
+        } else {
+            self.give_up(queue, entry, &cause, turn);
+        }
         self.note_consumed(vec![consumed], turn);
     }
 
@@ -154,7 +164,9 @@ impl Core {
             self.stats.discarded += 1;
             return;
         };
-        let copy = Arc::new(dead_copy(message, from.clone(), letter, cause));
+        let mut copy = dead_copy(message, from.clone(), letter, cause);
+        copy.persistent = self.config.rules.force_persistency.unwrap_or(copy.persistent);
+        let copy = Arc::new(copy);
         match self.route(&copy, turn) {
             Ok(routes) => {
                 self.stats.dead_lettered += 1;

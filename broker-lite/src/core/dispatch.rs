@@ -506,7 +506,7 @@ impl Core {
                     .or_default()
                     .insert(key.sequence, message);
             } else if self.given_up.contains_key(&key) {
-                self.give_up(key, message, turn);
+                self.read_given_up(key, message, turn);
             } else {
                 waiting.push((key, message));
             }

@@ -4,16 +4,19 @@
 //! producer sends it again. And a message that the store refuses, because the disk is full, must never
 //! have been there.
 
-use openwire_client::wire::{MessageId, ProducerId};
+use openwire_client::wire::{Message, MessageId, ProducerId};
 use rustc_hash::FxHashMap;
 
 use super::dead_letter::is_dead_letter;
 use super::effect::{StoreToken, Then};
 use super::outcomes::Undecided;
 use super::queue::{Entry, QueueKey};
+use super::schedule::JobChanges;
+use super::send::contains;
 use super::subscription::{InFlight, SubscriptionKey};
 use super::transaction::TransactionKey;
 use super::{Core, Outcome, Turn};
+use crate::policy::schedule::SCHEDULED_ID;
 use crate::store::{DestinationKey, StoreError};
 
 /// After the store refused something, its queues pause for so many milliseconds, unless clients move them
@@ -39,6 +42,8 @@ pub(super) struct PendingBatch {
     pub(super) marks: Vec<(DestinationKey, u64)>,
     /// The transactions that are committed with it.
     pub(super) undecided: Undecided,
+    /// What it does with scheduled messages.
+    pub(super) jobs: JobChanges,
     /// What else it is for transactions.
     pub(super) transactions: Vec<Part>,
 }
@@ -68,11 +73,16 @@ pub(super) enum Part {
 impl PendingBatch {
     /// A message was put on a queue. Its id counts if it can be sent again.
     pub(super) fn put(&mut self, queue: QueueKey, sequence: u64, id: Option<&MessageId>) {
-        self.first.get_or_insert(sequence);
-        self.last = sequence;
         if !self.queues.contains(&queue) {
             self.queues.push(queue);
         }
+        self.note(sequence, id);
+    }
+
+    /// A message was put in it. Its id counts if it can be sent again.
+    pub(super) fn note(&mut self, sequence: u64, id: Option<&MessageId>) {
+        self.first.get_or_insert(sequence);
+        self.last = sequence;
         let Some((producer, number)) = id.and_then(producer_and_number) else {
             return;
         };
@@ -124,6 +134,14 @@ impl PendingBatch {
             }
         }
     }
+}
+
+/// True for a message that was delivered because its time had come.
+fn was_scheduled(message: &Message) -> bool {
+    message
+        .marshalled_properties
+        .as_ref()
+        .is_some_and(|properties| contains(properties, SCHEDULED_ID.as_bytes()))
 }
 
 fn producer_and_number(id: &MessageId) -> Option<(&ProducerId, i64)> {
@@ -217,6 +235,7 @@ impl Core {
                 marks: Vec::new(),
                 undecided: Undecided::default(),
                 transactions: Vec::new(),
+                jobs: JobChanges::default(),
             });
         }
         let last = self.batches.len() - 1;
@@ -267,6 +286,7 @@ impl Core {
         let undecided = std::mem::take(&mut batch.undecided);
         self.decide(token, undecided, &result, turn);
         let parts = std::mem::take(&mut batch.transactions);
+        let jobs = std::mem::take(&mut batch.jobs);
         match &result {
             Ok(()) => {
                 self.durable = self.durable.max(batch.last);
@@ -277,6 +297,7 @@ impl Core {
                         queue.mark = queue.mark.max(mark);
                     }
                 }
+                self.jobs_durable(jobs);
                 self.drop_bodies(&batch);
                 for queue in self.touched(&batch) {
                     self.move_on(queue, turn);
@@ -289,6 +310,7 @@ impl Core {
                 }
                 // After any other error nobody knows what the store has.
                 if matches!(error, StoreError::Refused(_) | StoreError::Full(_)) {
+                    self.jobs_refused(jobs, turn.now);
                     self.restore(batch.consumed, turn);
                 }
                 self.resume_producers(turn);
@@ -415,6 +437,8 @@ impl Core {
                 };
                 match &message.destination {
                     Some(destination) if is_dead_letter(message) => self.dead_audit.forget(destination, id),
+                    // Its client sent it long ago.
+                    _ if was_scheduled(message) => {}
                     _ => self.audit.not_taken(id),
                 }
             }

@@ -91,13 +91,17 @@ impl Core {
 
     /// What a message would have no room in.
     fn without_room(&self, routes: &Routes, message: &Message) -> Option<Limit> {
-        let one;
-        let targets: &[(Target, Arc<Message>)] = match routes {
-            Routes::One(target) => {
-                one = self.lacks(*target, message);
-                return one;
-            }
+        let targets = match routes {
+            Routes::One(target) => return self.lacks(*target, message),
             Routes::Several(copies) => copies,
+            // It waits for its time where stored messages are, if there is a store.
+            Routes::Later(_) => {
+                let limit = match self.config.stored {
+                    true => Limit::Store,
+                    false => Limit::Memory,
+                };
+                return self.is_reached(limit).then_some(limit);
+            }
         };
         targets
             .iter()
@@ -171,6 +175,12 @@ impl Core {
         let Some(destination) = message.destination.clone() else {
             return Err(Refusal::destination("a message without a destination"));
         };
+        if !self.connections[from.0 as usize]
+            .held_back
+            .contains_key(&destination)
+        {
+            self.advise_full(from, limit, &message, turn);
+        }
         let rules = self.config.rules.clone();
         let policy = rules.policies.for_destination(&destination);
         if policy

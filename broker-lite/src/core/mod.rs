@@ -13,6 +13,8 @@
 //! | `transaction` | local transactions and branches of distributed ones |
 //! | `outcomes` | which of them were committed lately |
 //! | `authorize` | what the user of a connection may do |
+//! | `schedule`, `browse_jobs` | messages that are delivered later, and who looks after them |
+//! | `redeliver` | what the plugins change: sent again later, stamped, persistent or not |
 //! | `dead_letter`, `advisory`, `statistics`, `audit` | what their names say |
 
 mod acknowledge;
@@ -21,6 +23,7 @@ mod audit;
 mod authorize;
 mod backlog;
 mod browse;
+mod browse_jobs;
 mod connection;
 mod dead_letter;
 mod destinations;
@@ -35,9 +38,11 @@ mod outcomes;
 mod purge;
 mod queue;
 mod recovery;
+mod redeliver;
 mod refusal;
 mod route;
 mod rules;
+mod schedule;
 mod send;
 mod statistics;
 mod subscription;
@@ -79,6 +84,8 @@ use queue::{Queue, QueueKey};
 use refusal::Refusal;
 pub(crate) use refusal::not_stored;
 pub use rules::{Rules, SchedulerRules};
+use schedule::Jobs;
+pub use schedule::{Scheduled, ScheduledJob};
 pub use statistics::{DestinationStats, StatisticsOptions};
 use subscription::Subscription;
 use timer::Alarms;
@@ -139,6 +146,8 @@ pub struct Stats {
     pub held_back: usize,
     /// Transactions whose outcome is known.
     pub outcomes: usize,
+    /// Messages that are scheduled for later.
+    pub scheduled: usize,
     /// Messages that arrived, dead letters included.
     pub enqueued: u64,
     /// Messages that went to consumers.
@@ -152,6 +161,10 @@ pub struct Stats {
     /// Messages that were dropped: not persistent and expired or given up, or given up as dead letters, or
     /// sent to a temporary destination that was gone at commit.
     pub discarded: u64,
+    /// Messages that were delivered because their time had come: one that is delivered again counts again.
+    pub fired: u64,
+    /// Messages that a consumer gave up and that are sent again after a while (`redeliveryPlugin`).
+    pub redelivered: u64,
     /// Messages that were sent again after a failover and were there already.
     pub duplicates: u64,
     /// Messages refused for want of memory.
@@ -205,6 +218,7 @@ pub struct Core {
     pulls_without_wait: usize,
     alarms: Alarms,
     dead_audit: DeadAudit,
+    jobs: Jobs,
     /// Counts queues, so that one that is gone is not taken for another.
     last_queue: u64,
     paused: Vec<ConnectionKey>,
@@ -259,6 +273,7 @@ impl Core {
     /// A broker with what its store held. `now` is in milliseconds since 1970.
     pub fn new(now: i64, config: CoreConfig, recovered: Recovered) -> Self {
         let outcomes = Outcomes::new(config.outcomes, recovered.committed, recovered.forgotten);
+        let jobs = Jobs::new(&config, &recovered.identity);
         let mut core = Self {
             config,
             connections: Slab::new(),
@@ -288,6 +303,7 @@ impl Core {
             pulls_without_wait: 0,
             alarms: Alarms::default(),
             dead_audit: DeadAudit::default(),
+            jobs,
             last_queue: 0,
             paused: Vec::new(),
             flow: Flow::default(),
@@ -444,6 +460,12 @@ impl Core {
                 return;
             }
         };
+        if messages
+            .first()
+            .is_some_and(|(key, _)| self.jobs.lie_at(key.destination))
+        {
+            return self.jobs_loaded(messages, turn);
+        }
         let mut queues: Vec<QueueKey> = Vec::new();
         let messages = self.messages_loaded(messages, turn);
         for (key, message) in messages {
@@ -504,6 +526,7 @@ impl Core {
             stored_used: self.stored_used,
             held_back: self.flow.len(),
             outcomes: self.outcomes.len(),
+            scheduled: self.jobs.waiting.len(),
             outcomes_crowded_out: self.outcomes.crowded_out,
             ..self.stats
         }

@@ -64,9 +64,8 @@ impl Core {
                 let subscription = subscription.clone();
                 self.recover_subscription(now, &subscription, stored, clean, held)
             }
-            StoredDestination::Transaction | StoredDestination::Schedule | StoredDestination::Retained(_) => {
-                return;
-            }
+            StoredDestination::Schedule => return self.recover_jobs(stored),
+            StoredDestination::Transaction | StoredDestination::Retained(_) => return,
         };
         if held.is_empty() {
             return;

@@ -71,6 +71,11 @@ impl Refusal {
         Self::new("java.lang.SecurityException", message)
     }
 
+    /// Properties that cannot be used.
+    pub(super) fn message_format(why: impl std::fmt::Display) -> Self {
+        Self::new("javax.jms.MessageFormatException", why.to_string())
+    }
+
     pub(super) fn selector(error: &SelectorError) -> Self {
         Self::new(
             "javax.jms.InvalidSelectorException",

@@ -8,6 +8,7 @@ use openwire_client::wire::{Destination, Message};
 use super::destinations::{Target, parts};
 use super::refusal::Refusal;
 use super::{Core, Turn};
+use crate::policy::schedule::Schedule;
 
 /// How often a message is passed on, one destination to the next. More is a circle.
 const MAX_STEPS: usize = 16;
@@ -19,6 +20,8 @@ pub(super) enum Routes {
     One(Target),
     /// A copy for each, made for it.
     Several(Vec<(Target, Arc<Message>)>),
+    /// Nowhere yet: it is scheduled, and finds its way when its time has come.
+    Later(Box<Schedule>),
 }
 
 impl Core {
@@ -28,6 +31,9 @@ impl Core {
             .destination
             .as_ref()
             .ok_or_else(|| Refusal::destination("a message without a destination"))?;
+        if let Some(schedule) = self.schedule_of(message, turn.now)? {
+            return Ok(Routes::Later(Box::new(schedule)));
+        }
         if !destination.is_composite() {
             let target = self.resolve_for_send(destination, turn)?;
             if !self.passes_on(target) {

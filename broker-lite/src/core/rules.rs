@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use openwire_client::wire::Destination;
 
-use crate::policy::{DiscardDeadLetters, Interceptors, Policies, Redelivery, Zone};
+use crate::policy::{DiscardDeadLetters, Interceptors, Policies, Redelivery, Timestamping, Zone};
 
 /// What holds for the broker as a whole: ActiveMQ's attributes of `broker`, its interceptors and its plugins. The default
 /// is ActiveMQ's.
@@ -38,10 +38,12 @@ pub struct Rules {
     pub max_destinations: usize,
     /// `discardingDLQBrokerPlugin`.
     pub discard_dead_letters: Option<DiscardDeadLetters>,
-    /// `redeliveryPlugin`.
+    /// `redeliveryPlugin`. It needs the scheduler: without it a message is sent again at once.
     pub redelivery: Option<Redelivery>,
     /// `forcePersistencyModeBrokerPlugin`.
     pub force_persistency: Option<bool>,
+    /// `timeStampingBrokerPlugin`.
+    pub timestamp: Option<Timestamping>,
     /// `schedulerSupport`.
     pub scheduler: Option<SchedulerRules>,
 }
@@ -80,6 +82,7 @@ impl Default for Rules {
             discard_dead_letters: None,
             redelivery: None,
             force_persistency: None,
+            timestamp: None,
             scheduler: None,
         }
     }

@@ -30,7 +30,6 @@ impl Core {
         if message.message_id.is_none() {
             return Err(Refusal::illegal_state("a message without a message id"));
         }
-        check_supported(&message)?;
         if self.answer_statistics(&message, turn)? {
             self.acknowledge_producer(from, &message, reply.is_some(), turn);
             return Ok(Outcome::Done);
@@ -44,6 +43,11 @@ impl Core {
         }
         if self.config.user_ids != UserIds::AsSent {
             self.stamp_user(from, Arc::make_mut(&mut message));
+        }
+        self.apply_plugins(&mut message, turn.now);
+        if self.is_for_scheduler(&message) {
+            self.acknowledge_producer(from, &message, reply.is_some(), turn);
+            return self.manage_jobs(&message, reply, turn);
         }
         let routes = self.route(&message, turn)?;
         let Some(open) = self.transaction_of(from, message.transaction_id.as_ref())? else {
@@ -162,6 +166,7 @@ impl Core {
                 }
                 stored
             }
+            Routes::Later(schedule) => self.put_job(*schedule, message, turn),
         }
     }
 
@@ -343,17 +348,6 @@ impl Core {
 /// True once the message's time is over.
 pub(super) fn is_expired(message: &Message, now: i64) -> bool {
     message.expiration > 0 && message.expiration <= now
-}
-
-/// What this broker cannot do for a message is refused rather than ignored.
-fn check_supported(message: &Message) -> Result<(), Refusal> {
-    const SCHEDULED: &[u8] = b"AMQ_SCHEDULED_";
-    if let Some(properties) = &message.marshalled_properties
-        && contains(properties, SCHEDULED)
-    {
-        return Err(Refusal::unsupported("scheduled messages are"));
-    }
-    Ok(())
 }
 
 /// The queue has more now.

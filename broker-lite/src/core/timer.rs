@@ -55,14 +55,18 @@ impl Core {
             .next()
             .into_iter()
             .chain(self.interrupted.until())
+            .chain(self.jobs.next())
             .min()
     }
 
     /// Time has passed: pulls that waited long enough are answered, queues go on that a refusal of the store had
-    /// interrupted, messages expire.
+    /// interrupted, messages expire, and those are delivered that were scheduled.
     pub fn tick(&mut self, now: i64, effects: &mut super::Effects) {
         let turn = &mut Turn { now, effects };
         self.resume_interrupted(turn);
+        if self.jobs.next().is_some_and(|at| at <= now) {
+            self.run_jobs(turn);
+        }
         while let Some((at, alarm)) = self.alarms.due(now) {
             match alarm {
                 Alarm::Start(queue, number) if self.is_queue(queue, number) => self.start(queue, turn),

@@ -130,8 +130,8 @@ fn stretch(delay: Duration, factor: f64) -> Duration {
 /// `redeliveryPlugin`: messages that a consumer gives up (a poison acknowledgement) are sent again after a while instead
 /// of to the dead letters.
 ///
-/// Clients should use it with `jms.redeliveryPolicy.maximumRedeliveries=0`. ActiveMQ needs `schedulerSupport` for it and
-/// delays of a second at least; this broker needs neither.
+/// Clients should use it with `jms.redeliveryPolicy.maximumRedeliveries=0`. It needs `schedulerSupport`. ActiveMQ needs
+/// delays of a second at least as well, this broker does not.
 #[derive(Debug, Clone)]
 pub struct Redelivery {
     /// `redeliveryPolicyMap`: the policies of destinations.

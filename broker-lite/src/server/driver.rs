@@ -25,7 +25,8 @@ use tracing::{error, warn};
 
 use super::outbox::Outbox;
 use crate::core::{
-    ConnectionKey, Core, DestinationStats, Effect, Effects, Stats, StoreToken, Then, not_stored,
+    ConnectionKey, Core, DestinationStats, Effect, Effects, Scheduled, ScheduledJob, Stats, StoreToken, Then,
+    not_stored,
 };
 use crate::security::Principal;
 use crate::store::{Batch, Bodies, Store, StoreError};
@@ -183,6 +184,16 @@ impl Driver {
     /// How many messages wait on a queue.
     pub(crate) fn queue_depth(&self, queue: &Destination) -> Option<usize> {
         self.turn.lock().core.queue_depth(queue)
+    }
+
+    /// How much is scheduled.
+    pub(crate) fn scheduled(&self) -> Scheduled {
+        self.turn.lock().core.scheduled()
+    }
+
+    /// What is scheduled, from a time on.
+    pub(crate) fn scheduled_jobs(&self, from: i64, most: usize) -> Vec<ScheduledJob> {
+        self.turn.lock().core.scheduled_jobs(from, most)
     }
 
     /// No connection is taken any more, and those there are read no more.

@@ -536,18 +536,6 @@ fn what_the_broker_cannot_do_is_refused() {
     for info in refused {
         assert!(rig.ask(client, Box::new(info.clone())).is_err(), "{info:?}");
     }
-    let message = Rig::message(client, 1, false);
-    let mut properties = bytes::BytesMut::new();
-    encode_map(
-        &[("AMQ_SCHEDULED_DELAY", 5i64)].into_iter().collect(),
-        &mut properties,
-    )
-    .unwrap();
-    let scheduled = Message {
-        marshalled_properties: Some(properties.freeze()),
-        ..message
-    };
-    assert!(rig.ask(client, Arc::new(scheduled)).is_err());
     assert_eq!((rig.stats().consumers, rig.depth()), (0, 0));
 }
 

@@ -11,5 +11,6 @@ mod random;
 mod random_xa;
 mod refused;
 mod rig;
+mod schedule;
 mod statistics;
 mod xa;

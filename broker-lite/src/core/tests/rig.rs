@@ -11,7 +11,7 @@ use crate::core::{
 };
 use crate::store::{
     Committed, DestinationKey, MessageKey, Op, Prepared, Recovered, RecoveredDestination, RecoveredMessage,
-    StoreError, StoredDestination,
+    StoreError, StoredDestination, accounting_size,
 };
 
 pub(super) struct Rig {
@@ -112,6 +112,7 @@ impl Rig {
                 NOW,
                 config,
                 Recovered {
+                    identity: "test".into(),
                     next_sequence: 1,
                     next_destination: 1,
                     ..Recovered::default()
@@ -162,9 +163,9 @@ impl Rig {
                     .stored
                     .iter()
                     .filter(|(message, _)| message.destination == key)
-                    .map(|(message, (_, redelivered))| RecoveredMessage {
+                    .map(|(message, (body, redelivered))| RecoveredMessage {
                         sequence: message.sequence,
-                        size: 1024,
+                        size: accounting_size(body),
                         redelivered: *redelivered,
                     })
                     .collect(),
@@ -297,14 +298,18 @@ impl Rig {
                 self.stored.retain(|message, _| message.destination != key);
             }
             Op::Put { key, message } => {
+                let redelivered = message.redelivery_counter.max(0) as u32;
                 assert!(
-                    self.stored.insert(key, (message, 0)).is_none(),
+                    self.stored.insert(key, (message, redelivered)).is_none(),
                     "a message is stored once"
                 );
             }
             Op::Remove { key } => {
                 self.due.remove(&key);
-                assert!(self.stored.remove(&key).is_some(), "a message is removed once");
+                let is_scheduled = self.names[&key.destination].0 == StoredDestination::Schedule;
+                let removed = self.stored.remove(&key).is_some();
+                // One that is being delivered may be removed by a client at the same time.
+                assert!(removed || is_scheduled, "a message is removed once");
             }
             Op::Share { key, of } => {
                 let message = self.stored[&of].0.clone();
