@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Settings;
 use crate::core::{Rules, SchedulerRules};
-use crate::policy::Policy;
+use crate::policy::{DispatchPolicy, Policy};
 
 impl Settings {
     /// What the core is told.
@@ -53,26 +53,10 @@ pub(super) fn not_served(policy: &Policy) -> impl Iterator<Item = &'static str> 
             policy.send_duplicate_from_store_to_dlq,
             "policy.sendDuplicateFromStoreToDLQ",
         ),
-        (policy.always_retroactive, "policy.alwaysRetroactive"),
         (
-            policy.recovery != usual.recovery,
-            "policy.subscriptionRecoveryPolicy",
+            policy.dispatch == DispatchPolicy::PriorityNetwork,
+            "policy.dispatchPolicy priorityNetwork",
         ),
-        (
-            policy.pending_limit != usual.pending_limit,
-            "policy.pendingMessageLimitStrategy",
-        ),
-        (
-            policy.eviction != usual.eviction
-                || policy.evict_expired_messages_high_watermark
-                    != usual.evict_expired_messages_high_watermark,
-            "policy.messageEvictionStrategy",
-        ),
-        (
-            policy.slow_consumers != usual.slow_consumers,
-            "policy.slowConsumerStrategy",
-        ),
-        (policy.dispatch != usual.dispatch, "policy.dispatchPolicy"),
         (
             policy.network_replay.is_some(),
             "policy.networkBridgeFilterFactory",

@@ -26,6 +26,7 @@ impl Core {
             return Ok(Outcome::Done);
         };
         let transaction = self.transaction_of(from, ack.transaction_id.as_ref())?;
+        self.subscriptions[key.0].slowness.moved(turn.now);
         let outcome = match self.subscriptions[key.0].source {
             Source::Topics(_) => {
                 self.acknowledge_topic(key, ack, transaction);

@@ -52,6 +52,8 @@ pub(super) struct Connection {
     /// Where its sends are held back, by what, and how many.
     pub(super) held_back: FxHashMap<Destination, (Limit, usize)>,
     pub(super) held_back_bytes: usize,
+    /// It has more to write than it can, so its topic consumers get nothing.
+    pub(super) congested: bool,
     /// For how long outcomes are kept, as its client was told; see [`Core::promised`].
     pub(super) promised: i64,
     /// Refused or taken over: what it still sends is ignored.
@@ -81,6 +83,7 @@ impl Connection {
             paused: false,
             held_back: FxHashMap::default(),
             held_back_bytes: 0,
+            congested: false,
             promised: 0,
             closing: false,
         }
@@ -304,8 +307,9 @@ impl Core {
             true => Source::Queues(vec![self.activate(from, &info, &sight, turn)?]),
             false => self.resolve_for_consumer(from, &destination, turn)?,
         };
-        let browser = info.browser;
-        let subscription = Subscription::new(id.clone(), from, info, source, sight);
+        let (browser, retroactive) = (info.browser, info.retroactive);
+        let policy = self.policy_of(&destination);
+        let subscription = Subscription::new(id.clone(), from, info, source, sight, policy, turn.now);
         let key = SubscriptionKey(self.subscriptions.insert(subscription));
         self.connections[from.0 as usize]
             .consumers
@@ -321,20 +325,27 @@ impl Core {
         match &self.subscriptions[key.0].source {
             Source::Queues(_) if browser => self.begin_browsing(key, turn),
             Source::Queues(queues) => {
-                for queue in queues.clone() {
+                let queues = queues.clone();
+                for &queue in &queues {
                     self.enter(key, queue, turn);
+                }
+                if let (&[queue], true) = (&*queues, durable && retroactive) {
+                    self.recall_durable(queue, &destination, turn)?;
                 }
                 self.settle(key, turn);
             }
             Source::Topics(topics) => {
                 let topics = topics.clone();
-                for topic in &topics {
-                    self.topics[topic.0].subscribers.push(key);
+                self.subscriptions[key.0].stalled = self.connections[from.0 as usize].congested;
+                for &topic in &topics {
+                    self.join_topic(key, topic);
+                    self.recall(key, topic, turn);
                 }
                 self.begin_listening(key, &destination, turn);
             }
         }
         self.advise_consumer(key, turn);
+        self.watch_slow(key, turn.now);
         Ok(outcome)
     }
 
@@ -494,7 +505,7 @@ impl Core {
 
     /// Ends a consumer: what it had goes back to where it stood. `delivered` says what the application saw,
     /// which decides what counts as redelivered.
-    fn remove_consumer(&mut self, key: SubscriptionKey, delivered: i64, turn: &mut Turn<'_>) {
+    pub(super) fn remove_consumer(&mut self, key: SubscriptionKey, delivered: i64, turn: &mut Turn<'_>) {
         let mut subscription = self.subscriptions.remove(key.0);
         for batch in &mut self.batches {
             batch.consumer_ended(key);
@@ -519,9 +530,9 @@ impl Core {
             Source::Topics(topics) => {
                 destination.iter().for_each(|of| self.end_listening(of));
                 for topic in topics {
-                    self.topics[topic.0]
-                        .subscribers
-                        .retain(|&subscriber| subscriber != key);
+                    let topic = &mut self.topics[topic.0];
+                    topic.subscribers.retain(|&subscriber| subscriber != key);
+                    topic.retained.leave(key);
                 }
             }
             Source::Queues(queues) => {
@@ -609,19 +620,8 @@ fn sight_of(info: &ConsumerInfo, connection: &Connection) -> Result<Sight, Refus
 
 /// What this broker cannot do for a consumer is refused rather than ignored.
 fn check_supported(info: &ConsumerInfo) -> Result<(), Refusal> {
-    let unsupported = [
-        (info.retroactive, "retroactive consumers are"),
-        (
-            info.maximum_pending_message_limit > 0,
-            "pending message limits are",
-        ),
-        (
-            info.network_subscription || info.additional_predicate.is_some(),
-            "network subscriptions are",
-        ),
-    ];
-    match unsupported.iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => Err(Refusal::unsupported(what)),
-        None => Ok(()),
+    match info.network_subscription || info.additional_predicate.is_some() {
+        true => Err(Refusal::unsupported("network subscriptions are")),
+        false => Ok(()),
     }
 }

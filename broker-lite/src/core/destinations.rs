@@ -175,7 +175,9 @@ impl Core {
             let queue = Queue::new(destination.clone(), policy.clone());
             Target::Queue(self.add_queue(queue))
         } else {
-            let topic = Topic::new(destination.clone(), policy.clone());
+            let mut topic = Topic::new(destination.clone(), policy.clone());
+            self.last_queue += 1;
+            topic.number = self.last_queue;
             Target::Topic(TopicKey(self.topics.insert(topic)))
         };
         self.destinations.insert(destination.clone(), target);
@@ -209,7 +211,8 @@ impl Core {
                         && !topics.contains(&topic)
                     {
                         topics.push(topic);
-                        self.topics[topic.0].subscribers.push(key);
+                        self.join_topic(key, topic);
+                        self.watch_slow(key, turn.now);
                     }
                 }
                 (Target::Topic(topic), Wildcard::Durable(queue)) if !destination.is_advisory() => {
@@ -326,7 +329,9 @@ impl Core {
         match self.destinations.remove(destination) {
             None => return,
             Some(Target::Topic(key)) => {
-                for subscriber in self.topics.remove(key.0).subscribers {
+                let topic = self.topics.remove(key.0);
+                self.drop_kept(&topic, turn);
+                for subscriber in topic.subscribers {
                     if let Some(Source::Topics(topics)) = self
                         .subscriptions
                         .get_mut(subscriber.0)

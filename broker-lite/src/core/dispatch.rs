@@ -293,7 +293,12 @@ impl Core {
             queue.in_flight += 1;
         }
         subscription.counts.dispatched += 1;
-        subscription.slow = false;
+        if queue.durable.is_some() {
+            subscription.slowness.keeps_up();
+        }
+        if subscription.in_flight.is_empty() {
+            subscription.slowness.moved(turn.now);
+        }
         subscription.in_flight.push_back(InFlight {
             entry,
             queue: key,
@@ -336,6 +341,7 @@ impl Core {
         subscription.starved.push_back(key);
         self.enter(consumer, key, turn);
         self.settle(consumer, turn);
+        self.watch_slow(consumer, turn.now);
     }
 
     /// A queue takes a consumer in.

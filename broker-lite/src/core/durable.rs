@@ -11,6 +11,7 @@ use super::dead_letter::is_dead_letter;
 use super::effect::{StoreToken, Then};
 use super::outcomes::Undecided;
 use super::queue::{Entry, QueueKey};
+use super::retained::Retention;
 use super::schedule::JobChanges;
 use super::send::contains;
 use super::subscription::{InFlight, SubscriptionKey};
@@ -40,6 +41,8 @@ pub(super) struct PendingBatch {
     consumed: Vec<Consumed>,
     /// The marks that hold once it is durable.
     pub(super) marks: Vec<(DestinationKey, u64)>,
+    /// What it does to retained messages.
+    pub(super) retained: Vec<Retention>,
     /// The transactions that are committed with it.
     pub(super) undecided: Undecided,
     /// What it does with scheduled messages.
@@ -83,6 +86,18 @@ impl PendingBatch {
     pub(super) fn note(&mut self, sequence: u64, id: Option<&MessageId>) {
         self.first.get_or_insert(sequence);
         self.last = sequence;
+        self.sent(id);
+    }
+
+    /// A retained message changes with it; the last sequence so far is given.
+    pub(super) fn retain(&mut self, sequence: u64, retention: Retention) {
+        self.last = sequence;
+        self.sent(retention.id());
+        self.retained.push(retention);
+    }
+
+    /// A message with this id is in it.
+    fn sent(&mut self, id: Option<&MessageId>) {
         let Some((producer, number)) = id.and_then(producer_and_number) else {
             return;
         };
@@ -233,6 +248,7 @@ impl Core {
                 created: Vec::new(),
                 consumed: Vec::new(),
                 marks: Vec::new(),
+                retained: Vec::new(),
                 undecided: Undecided::default(),
                 transactions: Vec::new(),
                 jobs: JobChanges::default(),
@@ -305,6 +321,7 @@ impl Core {
             }
             Err(error) => {
                 self.withdraw(&batch, error);
+                self.retain_again(std::mem::take(&mut batch.retained));
                 for queue in self.touched(&batch) {
                     self.interrupted.add(queue, turn.now);
                 }

@@ -36,6 +36,8 @@ pub(super) struct DurableSubscription {
     pub(super) active: bool,
     /// Since when nobody has, in milliseconds since 1970.
     pub(super) absent_since: i64,
+    /// What topics had kept and its consumer got when it came last.
+    pub(super) recalled: Vec<u64>,
 }
 
 impl DurableSubscription {
@@ -98,6 +100,7 @@ impl Core {
             sight: sight.clone(),
             active: true,
             absent_since: turn.now,
+            recalled: Vec::new(),
         };
         let mut queue = Queue::new(destination.clone(), self.policy_of(&destination));
         queue.durable = Some(Box::new(durable));

@@ -7,6 +7,9 @@
 //! | `destinations` | the registry of queues and topics, temporary ones included |
 //! | `queue`, `topic`, `subscription` | the data: what waits, what is in flight, who has credit |
 //! | `send` | a message arrives |
+//! | `subscriber` | a message goes to the subscribers of a topic |
+//! | `retained` | what topics keep for consumers that come later |
+//! | `slow_consumer` | who does not keep up, and what becomes of them |
 //! | `dispatch` | a message goes to a consumer; bodies come back from the store |
 //! | `durable` | what was stored became durable, or was refused |
 //! | `acknowledge` | a message was consumed, or given up |
@@ -40,11 +43,14 @@ mod queue;
 mod recovery;
 mod redeliver;
 mod refusal;
+mod retained;
 mod route;
 mod rules;
 mod schedule;
 mod send;
+mod slow_consumer;
 mod statistics;
+mod subscriber;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -89,7 +95,7 @@ pub use schedule::{Scheduled, ScheduledJob};
 pub use statistics::{DestinationStats, StatisticsOptions};
 use subscription::Subscription;
 use timer::Alarms;
-use topic::Topic;
+use topic::{Topic, TopicKey};
 use transaction::Transactions;
 
 /// `JMSPriority` of a message that does not say.
@@ -167,6 +173,12 @@ pub struct Stats {
     pub redelivered: u64,
     /// Messages that were sent again after a failover and were there already.
     pub duplicates: u64,
+    /// Messages that a consumer of a topic did not get because too many waited for it, each counted for each consumer.
+    pub evicted: u64,
+    /// How often a consumer was found to be slow that was not before.
+    pub slow_consumers: u64,
+    /// Consumers that were ended because they were slow for too long.
+    pub aborted_consumers: u64,
     /// Messages refused for want of memory.
     pub refused: u64,
     /// Commands refused because their user may not do that.
@@ -222,6 +234,12 @@ pub struct Core {
     /// Counts queues, so that one that is gone is not taken for another.
     last_queue: u64,
     paused: Vec<ConnectionKey>,
+    /// The topics whose retained messages the store keeps.
+    retaining: FxHashMap<DestinationKey, TopicKey>,
+    /// Bytes of messages that topics keep for consumers that come later.
+    kept_used: usize,
+    /// What is published now is so because messages were evicted.
+    discarding: bool,
     flow: Flow,
     /// Bytes of messages that live in memory only.
     memory_used: usize,
@@ -307,6 +325,9 @@ impl Core {
             last_queue: 0,
             paused: Vec::new(),
             flow: Flow::default(),
+            retaining: FxHashMap::default(),
+            kept_used: 0,
+            discarding: false,
             memory_used: 0,
             stored_used: 0,
             resident_used: 0,
@@ -470,6 +491,7 @@ impl Core {
         let messages = self.messages_loaded(messages, turn);
         for (key, message) in messages {
             let Some(&queue_key) = self.stored_queues.get(&key.destination) else {
+                self.retained_loaded(key, message, turn);
                 continue;
             };
             if !queues.contains(&queue_key) {

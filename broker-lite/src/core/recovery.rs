@@ -65,7 +65,8 @@ impl Core {
                 self.recover_subscription(now, &subscription, stored, clean, held)
             }
             StoredDestination::Schedule => return self.recover_jobs(stored),
-            StoredDestination::Transaction | StoredDestination::Retained(_) => return,
+            StoredDestination::Retained(name) => return self.recover_retained(now, name, stored),
+            StoredDestination::Transaction => return,
         };
         if held.is_empty() {
             return;
@@ -166,6 +167,7 @@ impl Core {
             },
             active: false,
             absent_since: now,
+            recalled: Vec::new(),
         }));
         let key = self.recover_queue(queue, stored, clean, held);
         let id = (subscription.client_id.clone(), subscription.name.clone());

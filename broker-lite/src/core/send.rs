@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use openwire_client::wire::{Message, MessageDispatch, ProducerAck};
+use openwire_client::wire::{Message, ProducerAck};
 
 use super::authorize::UserIds;
 use super::dead_letter::is_dead_letter;
@@ -11,9 +11,6 @@ use super::effect::{ConnectionKey, Then};
 use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
 use super::route::Routes;
-use super::statistics::count_topic_dispatch;
-use super::subscription::SubscriptionKey;
-use super::topic::TopicKey;
 use super::{Core, Outcome, Turn};
 use crate::security::Action;
 use crate::store::{MessageKey, Op, accounting_size};
@@ -210,7 +207,7 @@ impl Core {
 
     /// Puts a message on a queue; true if it is stored. If it is stored at `first` already, its body is not stored
     /// again.
-    fn put_on_queue(
+    pub(super) fn put_on_queue(
         &mut self,
         queue: QueueKey,
         message: Arc<Message>,
@@ -256,92 +253,6 @@ impl Core {
         }
         self.put_waiting(queue, entry, turn.now);
         stored
-    }
-
-    fn publish_to_topic(
-        &mut self,
-        topic: TopicKey,
-        mut message: Arc<Message>,
-        tied: bool,
-        queues: &mut Vec<QueueKey>,
-        turn: &mut Turn<'_>,
-    ) -> bool {
-        if is_expired(&message, turn.now) {
-            self.expire_topic_message(topic, &message, turn);
-            return false;
-        }
-        self.topics[topic.0].counts.arrive(accounting_size(&message));
-        let mut stored = false;
-        let mut first = None;
-        for queue in self.topics[topic.0].durables.clone() {
-            let wanted = self.queues[queue.0].durable.as_ref();
-            if wanted.is_some_and(|durable| durable.sight.sees(&message)) {
-                note(queues, queue);
-                stored |= self.put_on_queue(queue, message.clone(), tied, &mut first, turn);
-                self.note_slow_durable(queue, &message, turn);
-            }
-        }
-        Arc::make_mut(&mut message).broker_out_time = turn.now;
-        let subscribers = std::mem::take(&mut self.topics[topic.0].subscribers);
-        let target = message.target_consumer_id.as_ref();
-        for &key in &subscribers {
-            if target.is_none_or(|target| *target == self.subscriptions[key.0].id) {
-                self.offer(key, &message, turn);
-            }
-        }
-        self.topics[topic.0].subscribers = subscribers;
-        stored
-    }
-
-    /// Has a message wait for a topic consumer, if it is for it, and dispatches.
-    pub(super) fn offer(&mut self, key: SubscriptionKey, message: &Arc<Message>, turn: &mut Turn<'_>) {
-        let subscription = &mut self.subscriptions[key.0];
-        if !subscription.sight.sees(message) {
-            return;
-        }
-        self.memory_used += accounting_size(message) as usize;
-        subscription.waiting.push_back(message.clone());
-        subscription.counts.offered += 1;
-        self.feed(key, turn);
-        self.note_slow_subscriber(key, message, turn);
-    }
-
-    /// Dispatches what waits for a topic consumer, as far as its credit goes.
-    pub(super) fn feed(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
-        while self.subscriptions[key.0].has_credit() {
-            let subscription = &mut self.subscriptions[key.0];
-            let Some(message) = subscription.waiting.pop_front() else {
-                subscription.slow = false;
-                break;
-            };
-            self.memory_used -= accounting_size(&message) as usize;
-            if is_expired(&message, turn.now) {
-                self.expire_offered(&message, turn);
-                continue;
-            }
-            // A consumer that pulls has no window: its credit is the pull itself.
-            if subscription.pull.take().is_none() {
-                subscription.topic_in_flight += 1;
-            }
-            self.stats.dispatched += 1;
-            count_topic_dispatch(
-                &mut self.topics,
-                &self.destinations,
-                subscription,
-                &message,
-                turn.now,
-            );
-            turn.send(
-                subscription.connection,
-                MessageDispatch {
-                    consumer_id: Some(subscription.id.clone()),
-                    destination: message.destination.clone(),
-                    redelivery_counter: message.redelivery_counter,
-                    message: Some(message),
-                    ..MessageDispatch::default()
-                },
-            );
-        }
     }
 }
 

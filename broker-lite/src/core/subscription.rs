@@ -8,9 +8,11 @@ use openwire_client::wire::{ConsumerId, ConsumerInfo, Message, MessageId};
 use super::browse::Browse;
 use super::effect::ConnectionKey;
 use super::queue::{Entry, QueueKey};
+use super::slow_consumer::Slowness;
 use super::statistics::SubscriptionCounts;
 use super::topic::TopicKey;
 use super::transaction::TransactionKey;
+use crate::policy::Policy;
 use crate::selector::Selector;
 
 /// Bytes of stored messages whose bodies stay in memory for a consumer that has them and has not finished with them.
@@ -130,6 +132,18 @@ pub(super) struct Subscription {
     pub(super) topic_in_flight: usize,
     /// What waits for a topic consumer's credit.
     pub(super) waiting: VecDeque<Arc<Message>>,
+    /// How many may wait there; none is any number.
+    pub(super) pending_limit: Option<usize>,
+    /// No message that waits there ends before this, in milliseconds since 1970.
+    pub(super) first_expiration: i64,
+    /// Its connection has more than it can take, so what is sent to its topics waits.
+    pub(super) stalled: bool,
+    /// Retained messages that come from the store first.
+    pub(super) awaits: usize,
+    /// What holds for what it consumes from.
+    pub(super) policy: Arc<Policy>,
+    /// Whether it keeps up.
+    pub(super) slowness: Slowness,
     pub(super) pull: Option<Pull>,
     /// Queues that do not serve it because it had no credit.
     pub(super) starved: VecDeque<QueueKey>,
@@ -138,8 +152,6 @@ pub(super) struct Subscription {
     pub(super) counts: SubscriptionCounts,
     /// If it has several topics: those of the messages it has, in order.
     pub(super) topics_in_flight: VecDeque<Option<TopicKey>>,
-    /// More waits for it than it has room for.
-    pub(super) slow: bool,
 }
 
 impl Subscription {
@@ -149,15 +161,21 @@ impl Subscription {
         info: Box<ConsumerInfo>,
         source: Source,
         sight: Sight,
+        policy: Arc<Policy>,
+        now: i64,
     ) -> Self {
         let starved = match &source {
             Source::Queues(queues) if !info.browser => queues.iter().copied().collect(),
             _ => VecDeque::new(),
         };
+        let prefetch = u32::try_from(info.prefetch_size).unwrap_or(0);
+        let limit = policy
+            .pending_limit
+            .for_consumer(prefetch, info.maximum_pending_message_limit);
         Self {
             id,
             connection,
-            prefetch: u32::try_from(info.prefetch_size).unwrap_or(0),
+            prefetch,
             info,
             source,
             extension: 0,
@@ -166,17 +184,25 @@ impl Subscription {
             in_flight: VecDeque::new(),
             topic_in_flight: 0,
             waiting: VecDeque::new(),
+            pending_limit: limit.map(|limit| limit as usize),
+            first_expiration: i64::MAX,
+            stalled: false,
+            awaits: 0,
+            policy,
+            slowness: Slowness::new(now),
             pull: None,
             starved,
             browse: None,
             counts: SubscriptionCounts::default(),
             topics_in_flight: VecDeque::new(),
-            slow: false,
         }
     }
 
     /// True if a message may be dispatched to it.
     pub(super) fn has_credit(&self) -> bool {
+        if self.stalled || self.awaits > 0 || self.slowness.is_aborted() {
+            return false;
+        }
         if self.prefetch == 0 {
             return self.pull.is_some();
         }

@@ -8,6 +8,7 @@ use openwire_client::wire::ConsumerId;
 use super::effect::ConnectionKey;
 use super::queue::QueueKey;
 use super::subscription::Pull;
+use super::topic::TopicKey;
 use super::{Core, Turn};
 
 /// What an alarm is for. One that has lost its meaning by the time it goes off does nothing.
@@ -21,6 +22,10 @@ pub(super) enum Alarm {
     Pull(ConnectionKey, ConsumerId),
     /// Sends may have waited long enough for room.
     NoRoom,
+    /// It is looked whether a consumer keeps up.
+    Slow(ConnectionKey, ConsumerId),
+    /// A topic need not keep some of its messages any longer. The number tells whether it is the same topic still.
+    Forget(TopicKey, u64),
     /// It is looked for destinations that nobody uses.
     Purge,
     /// It is looked for durable subscriptions that have been away for too long.
@@ -81,6 +86,14 @@ impl Core {
                     }
                 }
                 Alarm::NoRoom => self.give_up_waiting(turn),
+                Alarm::Slow(connection, consumer) => {
+                    if self.connections.contains(connection.0 as usize)
+                        && let Some(key) = self.subscription_of(connection, Some(&consumer))
+                    {
+                        self.look_for_slow(key, at, turn);
+                    }
+                }
+                Alarm::Forget(topic, number) => self.forget_old(topic, number, turn),
                 Alarm::Purge => self.purge_unused(turn),
                 Alarm::Absent => self.remove_absent(turn),
             }

@@ -30,6 +30,7 @@ pub struct RecoveryBuffer {
     kept: VecDeque<Kept>,
     bytes: u64,
     retained: Option<Arc<Message>>,
+    retentions: u64,
     dropped: u64,
 }
 
@@ -59,6 +60,7 @@ impl RecoveryBuffer {
             kept: VecDeque::new(),
             bytes: 0,
             retained: None,
+            retentions: 0,
             dropped: 0,
         }
     }
@@ -108,6 +110,34 @@ impl RecoveryBuffer {
             self.dropped += u64::from(!by_policy);
             self.bytes -= oldest.size.min(self.bytes);
             self.kept.pop_front();
+        }
+    }
+
+    /// How often a message was to be retained, or took the one away that was. A number that changed says that the retained
+    /// message is another one.
+    pub fn retentions(&self) -> u64 {
+        self.retentions
+    }
+
+    /// The retained message, whether or not its time is over.
+    pub fn current(&self) -> Option<&Arc<Message>> {
+        self.retained.as_ref()
+    }
+
+    /// The retained message was kept elsewhere, or is from here on: it comes or goes without having been sent.
+    pub fn set_current(&mut self, retained: Option<Arc<Message>>) {
+        self.retained = retained;
+    }
+
+    /// Lets go of the oldest messages until those that the policy keeps have no more than so many bytes; they count as
+    /// dropped.
+    pub fn shrink(&mut self, most: u64) {
+        while self.bytes > most {
+            let Some(oldest) = self.kept.pop_front() else {
+                return;
+            };
+            self.bytes -= oldest.size.min(self.bytes);
+            self.dropped += 1;
         }
     }
 
@@ -169,6 +199,7 @@ impl RecoveryBuffer {
         let Some(plain) = with_properties(&message, &map) else {
             return message;
         };
+        self.retentions += 1;
         let has_body = message
             .content
             .as_ref()
@@ -316,6 +347,16 @@ mod tests {
     }
 
     #[test]
+    fn where_there_is_no_room_the_oldest_go_and_are_counted() {
+        let mut buffer = filled(Recovery::FixedCount { maximum_size: 4 });
+        buffer.shrink(25);
+        assert_eq!(replayed(&buffer, 400, "A.B"), [3, 4]);
+        assert_eq!((buffer.bytes(), buffer.dropped()), (20, 2));
+        buffer.shrink(0);
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
     fn the_expired_are_not_shown() {
         let mut buffer = RecoveryBuffer::new(&Recovery::LastImage);
         let mut expiring = (*message(1, &[], b"")).clone();
@@ -344,9 +385,13 @@ mod tests {
         let properties = decode_map(retained.marshalled_properties.clone().unwrap()).unwrap();
         assert_eq!(properties.get(RETAINED), Some(&Value::Bool(true)));
         assert_eq!((properties.get(RETAIN), properties.len()), (None, 2));
+        assert_eq!(buffer.retentions(), 1);
         // One without a body takes it away.
         buffer.add(0, message(4, &[(RETAIN, "TRUE".into())], b""), 1);
         assert_eq!(buffer.retained(0, &wanted), None);
         assert_eq!(replayed(&buffer, 0, "A.B"), [4]);
+        assert_eq!(buffer.retentions(), 2);
+        buffer.set_current(Some(plain));
+        assert_eq!(replayed(&buffer, 0, "A.B"), [1, 4]);
     }
 }

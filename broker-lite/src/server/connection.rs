@@ -254,7 +254,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn try_poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Infallible, End>> {
         loop {
             let encoded = std::mem::take(&mut self.encoded_replies);
-            let (flow, unread_replies) = self.outbox.take(&mut self.pending, encoded);
+            let (flow, unread_replies, relieved) = self.outbox.take(&mut self.pending, encoded);
+            if relieved {
+                self.driver.relieved(self.key);
+            }
             let wrote = self.poll_write(cx)?;
             match self.stage {
                 Stage::Closing { .. } if self.written() => return Poll::Ready(Err(End::Closed)),

@@ -153,6 +153,19 @@ impl Driver {
         commands.clear();
     }
 
+    /// A connection has taken what waited for it, after it was congested.
+    pub(crate) fn relieved(&self, key: ConnectionKey) {
+        let mut sleeper = None;
+        self.turn(|turn, now| {
+            if turn.core.relieved(now, key, &mut turn.effects) {
+                sleeper = turn.outboxes.get(&key).and_then(|outbox| outbox.congest());
+            }
+        });
+        if let Some(sleeper) = sleeper {
+            sleeper.wake();
+        }
+    }
+
     /// A connection has ended.
     pub(crate) fn lost(&self, key: ConnectionKey) {
         self.turn(|turn, now| {
@@ -324,11 +337,16 @@ impl Driver {
 impl Turn {
     /// Does what the core asked for, in order.
     fn apply(&mut self, store: &dyn Store, answers: &Answers, sleepers: &mut Vec<Waker>) {
+        let mut congested = Vec::new();
         for effect in self.effects.drain() {
             let sleeper = match effect {
-                Effect::Send { to, command } => {
-                    self.outboxes.get(&to).and_then(|outbox| outbox.push(command))
-                }
+                Effect::Send { to, command } => self.outboxes.get(&to).and_then(|outbox| {
+                    let (sleeper, full) = outbox.push_counted(command);
+                    if full {
+                        congested.push(to);
+                    }
+                    sleeper
+                }),
                 Effect::Store { batch, then } => {
                     let waiting = then
                         .into_iter()
@@ -367,6 +385,9 @@ impl Turn {
                     .and_then(|outbox| outbox.pause(false)),
             };
             sleepers.extend(sleeper);
+        }
+        for connection in congested {
+            self.core.congested(connection);
         }
     }
 }

@@ -6,6 +6,12 @@ use std::task::Waker;
 use openwire_client::wire::Command;
 use parking_lot::Mutex;
 
+use crate::store::accounting_size;
+
+/// Bytes of messages that wait here, beyond which the connection is congested: what is sent to the topics of its
+/// consumers waits in the core, where it counts as memory and can be evicted.
+const CONGESTED: usize = 8 * 1024 * 1024;
+
 /// What a connection does now. Each state but the first two ends in the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Flow {
@@ -22,8 +28,9 @@ pub(crate) enum Flow {
 /// The half of a connection that others reach: whoever has something for the client puts it here, and the
 /// connection's own task encodes and writes it.
 ///
-/// Its length is bounded by others: dispatches by the consumers' credit, replies because the connection
-/// reads nothing more while too many of them wait.
+/// Its length is bounded by others: dispatches by the consumers' credit and, for topics, because the core holds them
+/// back while the connection is congested; replies because the connection reads nothing more while too many of them
+/// wait.
 ///
 /// Lock order: the core's lock, then this one. Nothing is called while it is held.
 #[derive(Debug)]
@@ -32,6 +39,10 @@ pub(crate) struct Outbox(Mutex<State>);
 #[derive(Debug)]
 struct State {
     queue: VecDeque<Command>,
+    /// Bytes of the messages in it.
+    bytes: usize,
+    /// The core was told that there are too many, and not yet that there are not any more.
+    congested: bool,
     /// Replies here or taken, and not encoded yet.
     replies: usize,
     flow: Flow,
@@ -46,6 +57,8 @@ impl Outbox {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(State {
             queue: VecDeque::new(),
+            bytes: 0,
+            congested: false,
             replies: 0,
             flow: Flow::Reading,
             reason: None,
@@ -57,9 +70,29 @@ impl Outbox {
     /// Adds a command. The caller wakes the returned sleeper once it holds no lock.
     #[must_use]
     pub(crate) fn push(&self, command: Command) -> Option<Waker> {
+        self.push_counted(command).0
+    }
+
+    /// As [`push`](Self::push); true if the connection is congested from here on. The core is to be told.
+    #[must_use]
+    pub(crate) fn push_counted(&self, command: Command) -> (Option<Waker>, bool) {
         let mut state = self.0.lock();
         state.replies += usize::from(is_reply(&command));
+        if let Command::MessageDispatch(dispatch) = &command {
+            let size = dispatch.message.as_deref().map_or(0, accounting_size);
+            state.bytes = state.bytes.saturating_add(size as usize);
+        }
         state.queue.push_back(command);
+        let congested = state.bytes > CONGESTED && !std::mem::replace(&mut state.congested, true);
+        let sleeper = if state.takes { state.sleeper.take() } else { None };
+        (sleeper, congested)
+    }
+
+    /// The core holds more back: the connection is congested until it has taken what waits.
+    #[must_use]
+    pub(crate) fn congest(&self) -> Option<Waker> {
+        let mut state = self.0.lock();
+        state.congested = true;
         if state.takes { state.sleeper.take() } else { None }
     }
 
@@ -98,14 +131,18 @@ impl Outbox {
     }
 
     /// Moves what waits into `pending` if that is empty, and says what to do and how many replies are not
-    /// encoded yet. `encoded` replies were, since the last call.
-    pub(crate) fn take(&self, pending: &mut VecDeque<Command>, encoded: usize) -> (Flow, usize) {
+    /// encoded yet. `encoded` replies were, since the last call. The last value is true if the connection is not
+    /// congested any more: the core is to be told.
+    pub(crate) fn take(&self, pending: &mut VecDeque<Command>, encoded: usize) -> (Flow, usize, bool) {
         let mut state = self.0.lock();
+        let mut relieved = false;
         if pending.is_empty() {
             std::mem::swap(&mut state.queue, pending);
+            state.bytes = 0;
+            relieved = std::mem::take(&mut state.congested);
         }
         state.replies = state.replies.saturating_sub(encoded);
-        (state.flow, state.replies)
+        (state.flow, state.replies, relieved)
     }
 
     /// Why the connection was closed by [`close`](Self::close).
@@ -118,7 +155,7 @@ impl Outbox {
     #[must_use]
     pub(crate) fn sleep(&self, waker: &Waker, takes: bool, flow: Flow) -> bool {
         let mut state = self.0.lock();
-        if state.flow != flow || (takes && !state.queue.is_empty()) {
+        if state.flow != flow || (takes && (!state.queue.is_empty() || state.congested)) {
             return false;
         }
         state.takes = takes;
@@ -133,4 +170,53 @@ impl Outbox {
 /// Something that no credit bounds.
 pub(crate) fn is_reply(command: &Command) -> bool {
     !matches!(command, Command::MessageDispatch(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use openwire_client::wire::{Message, MessageDispatch};
+
+    use super::*;
+
+    fn dispatch(bytes: usize) -> Command {
+        let message = Message {
+            content: Some(Bytes::from(vec![0; bytes])),
+            ..Message::default()
+        };
+        Command::from(MessageDispatch {
+            message: Some(Arc::new(message)),
+            ..MessageDispatch::default()
+        })
+    }
+
+    #[test]
+    fn congestion_is_told_once_and_ends_when_everything_is_taken() {
+        let outbox = Outbox::new();
+        let mut pending = VecDeque::new();
+        assert!(!outbox.push_counted(dispatch(CONGESTED / 2)).1);
+        assert!(outbox.push_counted(dispatch(CONGESTED / 2)).1);
+        assert!(!outbox.push_counted(dispatch(1)).1);
+        assert!(outbox.take(&mut pending, 0).2);
+        // What was taken is not written yet.
+        for relieved in [false, false, true] {
+            let congested = outbox.push_counted(dispatch(CONGESTED)).1;
+            assert_eq!(
+                (pending.len(), congested),
+                (3, !relieved && outbox.0.lock().queue.len() == 1)
+            );
+            if relieved {
+                pending.clear();
+            }
+            assert_eq!(outbox.take(&mut pending, 0).2, relieved);
+        }
+        pending.clear();
+        // The core has more: whoever could sleep has to look again.
+        assert!(outbox.congest().is_none());
+        assert!(!outbox.sleep(Waker::noop(), true, Flow::Reading));
+        assert!(outbox.take(&mut pending, 0).2);
+        assert!(outbox.sleep(Waker::noop(), true, Flow::Reading));
+    }
 }

@@ -411,30 +411,14 @@ impl Core {
         self.advise(kind, Some(destination), advisory, turn);
     }
 
-    /// More waits for a topic consumer than twice what it has room for.
-    pub(in crate::core) fn note_slow_subscriber(
-        &mut self,
-        key: SubscriptionKey,
-        message: &Message,
-        turn: &mut Turn<'_>,
-    ) {
-        let subscription = &self.subscriptions[key.0];
-        let prefetch = subscription.prefetch as usize;
-        if prefetch > 1 && subscription.waiting.len() > prefetch + 1 && !subscription.slow {
-            self.note_slow(key, message.destination.as_ref(), turn);
-        }
-    }
-
     /// Something waits for a durable subscription whose consumer has no room.
-    pub(in crate::core) fn note_slow_durable(
-        &mut self,
-        queue: QueueKey,
-        message: &Message,
-        turn: &mut Turn<'_>,
-    ) {
+    pub(in crate::core) fn note_slow_durable(&mut self, queue: QueueKey, turn: &mut Turn<'_>) {
         let consumer = self.queues[queue.0].consumers().next();
-        if let Some(key) = consumer.filter(|key| !self.subscriptions[key.0].has_credit()) {
-            self.note_slow(key, message.destination.as_ref(), turn);
+        if let Some(key) = consumer
+            && !self.subscriptions[key.0].has_credit()
+            && self.subscriptions[key.0].slowness.falls_behind()
+        {
+            self.slow(key, turn);
         }
     }
 
@@ -442,19 +426,20 @@ impl Core {
         self.listens(kind) && self.advises(kind, destination)
     }
 
-    /// Has the consumer marked as slow, and tells of it, once, until it has caught up.
-    fn note_slow(&mut self, key: SubscriptionKey, destination: Option<&Destination>, turn: &mut Turn<'_>) {
-        let subscription = &mut self.subscriptions[key.0];
-        if std::mem::replace(&mut subscription.slow, true) {
-            return;
-        }
-        let Some(destination) = destination.filter(|of| self.wants(AdvisoryKind::SlowConsumer, of)) else {
+    /// A consumer does not keep up, from here on.
+    pub(in crate::core) fn advise_slow(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
+        let subscription = &self.subscriptions[key.0];
+        let Some(destination) = subscription
+            .info
+            .destination
+            .clone()
+            .filter(|of| self.wants(AdvisoryKind::SlowConsumer, of))
+        else {
             return;
         };
-        let subscription = &self.subscriptions[key.0];
         let advisory =
             Advisory::of(subscription.info.clone()).with("consumerId", subscription.id.to_string());
-        self.advise(AdvisoryKind::SlowConsumer, Some(destination), advisory, turn);
+        self.advise(AdvisoryKind::SlowConsumer, Some(&destination), advisory, turn);
     }
 
     /// There is no room for a message: its producer waits, or is told so.

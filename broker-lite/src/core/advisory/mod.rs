@@ -201,7 +201,7 @@ impl Core {
             if full && !self.subscriptions[key.0].waiting.is_empty() {
                 self.drop_advisory(key);
             } else {
-                self.offer(key, &message, turn);
+                self.post_to(key, &message, turn);
             }
         }
         self.advisories.dropping &= full;

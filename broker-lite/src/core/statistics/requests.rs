@@ -283,7 +283,7 @@ impl Core {
         map.insert("maximumPendingMessageLimit", info.maximum_pending_message_limit);
         map.insert("exclusive", info.exclusive);
         map.insert("retroactive", info.retroactive);
-        map.insert("slowConsumer", subscription.slow);
+        map.insert("slowConsumer", subscription.slowness.is_slow());
         map
     }
 }

@@ -529,7 +529,7 @@ fn what_the_broker_cannot_do_is_refused() {
             ..base.clone()
         },
         ConsumerInfo {
-            retroactive: true,
+            network_subscription: true,
             ..base.clone()
         },
     ];

@@ -13,4 +13,5 @@ mod refused;
 mod rig;
 mod schedule;
 mod statistics;
+mod topics;
 mod xa;

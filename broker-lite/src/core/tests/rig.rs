@@ -560,6 +560,27 @@ impl Rig {
         taken
     }
 
+    /// A client has taken what there was for it; true if there is more.
+    pub(super) fn relieve(&mut self, client: Client) -> bool {
+        let more = self.core.relieved(self.now, client.key, &mut self.effects);
+        self.settle();
+        more
+    }
+
+    /// What a client was told of its consumers.
+    pub(super) fn controls(&mut self, client: Client) -> Vec<ConsumerControl> {
+        let inbox = self.inbox.entry(client.key).or_default();
+        let mut controls = Vec::new();
+        inbox.retain(|command| match command {
+            Command::ConsumerControl(control) => {
+                controls.push(control.clone());
+                false
+            }
+            _ => true,
+        });
+        controls
+    }
+
     pub(super) fn numbers(&mut self, client: Client) -> Vec<i64> {
         self.dispatched(client)
             .into_iter()
