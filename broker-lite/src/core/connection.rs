@@ -399,9 +399,11 @@ impl Core {
                     .filter(|((session, _), _)| *session == id.value)
                     .map(|(_, &key)| key)
                     .collect();
-                for key in consumers {
-                    self.remove_consumer(key, delivered, turn);
-                }
+                self.together(turn, |core, turn| {
+                    for key in consumers {
+                        core.remove_consumer(key, delivered, turn);
+                    }
+                });
                 self.remove_producers(from, |session| session == id.value, turn);
                 self.connections[from.0 as usize].sessions.remove(&id.value);
             }
@@ -459,15 +461,17 @@ impl Core {
 
     fn forget_with(&mut self, key: ConnectionKey, delivered: i64, turn: &mut Turn<'_>) {
         self.forget_held_back(key);
-        self.forget_transactions(key, turn);
-        let consumers: Vec<_> = self.connections[key.0 as usize]
-            .consumers
-            .values()
-            .copied()
-            .collect();
-        for consumer in consumers {
-            self.remove_consumer(consumer, delivered, turn);
-        }
+        self.together(turn, |core, turn| {
+            core.forget_transactions(key, turn);
+            let consumers: Vec<_> = core.connections[key.0 as usize]
+                .consumers
+                .values()
+                .copied()
+                .collect();
+            for consumer in consumers {
+                core.remove_consumer(consumer, delivered, turn);
+            }
+        });
         self.remove_producers(key, |_| true, turn);
         let connection = &mut self.connections[key.0 as usize];
         connection.sessions.clear();

@@ -11,7 +11,7 @@ use super::expiry::millis;
 use super::groups::Groups;
 use super::queue::{Choice, Entry, QueueKey};
 use super::refusal::Refusal;
-use super::send::is_expired;
+use super::send::{is_expired, note};
 use super::subscription::{InFlight, Pull, Source, SubscriptionKey};
 use super::timer::Alarm;
 use super::{Core, Outcome, Turn};
@@ -43,8 +43,26 @@ enum Readiness {
 }
 
 impl Core {
+    /// Ends consumers that end together. Nothing is dispatched before all have ended: what one of them had must not go
+    /// to the next, be counted as redelivered there, and so on.
+    pub(super) fn together(&mut self, turn: &mut Turn<'_>, end: impl FnOnce(&mut Self, &mut Turn<'_>)) {
+        if self.postponed.is_some() {
+            return end(self, turn);
+        }
+        self.postponed = Some(Vec::new());
+        end(self, turn);
+        for queue in self.postponed.take().unwrap_or_default() {
+            if self.queues.contains(queue.0) {
+                self.dispatch(queue, turn);
+            }
+        }
+    }
+
     /// Dispatches from a queue as far as messages and credit go.
     pub(super) fn dispatch(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
+        if let Some(postponed) = &mut self.postponed {
+            return note(postponed, key);
+        }
         let queue = &self.queues[key.0];
         if !queue.browsers.is_empty() {
             self.serve_browsers(key, turn);

@@ -240,6 +240,8 @@ pub struct Core {
     kept_used: usize,
     /// What is published now is so because messages were evicted.
     discarding: bool,
+    /// Queues from which is dispatched later, because consumers are ending.
+    postponed: Option<Vec<QueueKey>>,
     flow: Flow,
     /// Bytes of messages that live in memory only.
     memory_used: usize,
@@ -324,6 +326,7 @@ impl Core {
             jobs,
             last_queue: 0,
             paused: Vec::new(),
+            postponed: None,
             flow: Flow::default(),
             retaining: FxHashMap::default(),
             kept_used: 0,
