@@ -70,9 +70,6 @@ impl Core {
         if self.queues[key.0].backlog.is_empty() || self.queues[key.0].held {
             return;
         }
-        if self.queues[key.0].groups.is_some() {
-            self.serve_parked(key, turn);
-        }
         let mut last = None;
         loop {
             self.drop_without_credit(key);
@@ -101,7 +98,7 @@ impl Core {
                     self.dispatch_to(key, place, consumer, turn);
                     last = Some(place);
                 }
-                Choice::Parked(owner) => self.queues[key.0].park(owner, place),
+                Choice::Parked(owner) => self.queues[key.0].park(owner, place, &message),
                 Choice::Nobody => {
                     self.queues[key.0].pass(place);
                     self.let_body_go(key, place);
@@ -184,49 +181,6 @@ impl Core {
         }
     }
 
-    /// Serves the owners of groups for which messages wait.
-    fn serve_parked(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
-        let owners = match &self.queues[key.0].groups {
-            Some(groups) => groups.waiting_owners(),
-            None => return,
-        };
-        for owner in owners {
-            while self.queues[key.0].is_ready(owner) && self.subscriptions[owner.0].has_credit() {
-                let groups = self.queues[key.0].groups.as_ref();
-                let Some(place) = groups.and_then(|groups| groups.first_parked(owner)) else {
-                    break;
-                };
-                let known = self.queues[key.0].backlog.get(place);
-                let shown = match known {
-                    None => false,
-                    Some(_) => match self.readiness(key, place, turn) {
-                        Readiness::Waits => break,
-                        Readiness::Gone => false,
-                        Readiness::Ready => true,
-                    },
-                };
-                let sees = shown
-                    && self.queues[key.0]
-                        .backlog
-                        .get(place)
-                        .and_then(|entry| entry.body.as_ref())
-                        .is_some_and(|message| self.subscriptions[owner.0].sight.sees(message));
-                if shown && !sees {
-                    break;
-                }
-                if sees && !self.may_be_shown(key, place, turn) {
-                    break;
-                }
-                if let Some(groups) = &mut self.queues[key.0].groups {
-                    groups.unpark(owner, place);
-                }
-                if sees {
-                    self.dispatch_to(key, place, owner, turn);
-                }
-            }
-        }
-    }
-
     /// Takes the message at this place to a consumer.
     fn dispatch_to(&mut self, key: QueueKey, place: Place, consumer: SubscriptionKey, turn: &mut Turn<'_>) {
         let Some(mut entry) = self.queues[key.0].take(place, consumer) else {
@@ -270,13 +224,15 @@ impl Core {
         let kind = queue.policy.group_map;
         let groups = queue.groups.get_or_insert_with(|| Box::new(Groups::new(kind)));
         let owned = groups.owner(group) == Some(consumer);
-        if owned && message.group_sequence < 0 {
-            groups.close(group);
-        } else if !owned || message.group_sequence == 1 {
-            groups.assign(group, consumer);
-            return true;
-        }
-        false
+        let closes = owned && message.group_sequence < 0;
+        let first = !closes && (!owned || message.group_sequence == 1);
+        let free = match (closes, first) {
+            (true, _) => groups.close(group),
+            (_, true) => groups.assign(group, consumer),
+            _ => return false,
+        };
+        queue.look_again(free);
+        first
     }
 
     /// Sends a message to a consumer, which has it from then on.

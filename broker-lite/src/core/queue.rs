@@ -265,13 +265,8 @@ impl Queue {
         if class.members == 0 {
             self.classes.remove(member.class);
         }
-        if let Some(groups) = &mut self.groups {
-            for place in groups.remove_owner(key) {
-                for (_, class) in &mut self.classes {
-                    class.look_at(place);
-                }
-            }
-        }
+        let free = self.groups.as_mut().map(|groups| groups.remove_owner(key));
+        self.look_again(free.unwrap_or_default());
         if self.exclusive == Some(key) {
             let next = self
                 .members
@@ -288,6 +283,15 @@ impl Queue {
         false
     }
 
+    /// Messages that were parked are for all to look at.
+    pub(super) fn look_again(&mut self, places: BTreeSet<Place>) {
+        for place in places {
+            for (_, class) in &mut self.classes {
+                class.look_at(place);
+            }
+        }
+    }
+
     /// Only this consumer is served, or all are. Whoever was ready has to line up again.
     fn set_exclusive(&mut self, holder: Option<SubscriptionKey>) {
         self.exclusive = holder;
@@ -297,16 +301,14 @@ impl Queue {
         for member in self.members.values_mut() {
             member.ready = false;
         }
+        if let Some(groups) = &mut self.groups {
+            groups.all_rest();
+        }
     }
 
     /// True if messages may go to this consumer as far as others are concerned.
     pub(super) fn is_served(&self, key: SubscriptionKey) -> bool {
         self.exclusive.is_none_or(|holder| holder == key)
-    }
-
-    /// True if the consumer stands in the list of those with credit.
-    pub(super) fn is_ready(&self, key: SubscriptionKey) -> bool {
-        self.members.get(&key).is_some_and(|member| member.ready)
     }
 
     /// The consumer takes its place at the end of those that are served.
@@ -322,6 +324,9 @@ impl Queue {
             self.classes[member.class]
                 .ready
                 .push_back((self.next_number, key));
+            if let Some(groups) = &mut self.groups {
+                groups.get_ready(key);
+            }
         }
     }
 
@@ -335,6 +340,9 @@ impl Queue {
                 ready.pop_front();
             } else {
                 ready.retain(|(_, consumer)| *consumer != key);
+            }
+            if let Some(groups) = &mut self.groups {
+                groups.rest(key);
             }
         }
     }
@@ -378,11 +386,25 @@ impl Queue {
     /// The next message that a consumer with credit has to look at.
     pub(super) fn next(&mut self) -> Option<Place> {
         let backlog = &self.backlog;
-        self.classes
+        let looked_at = self
+            .classes
             .iter_mut()
             .filter(|(_, class)| !class.ready.is_empty())
             .filter_map(|(_, class)| class.next(backlog))
-            .min()
+            .min();
+        looked_at.into_iter().chain(self.next_parked()).min()
+    }
+
+    /// The first message that waits for the owner of its group, if that has credit.
+    fn next_parked(&mut self) -> Option<Place> {
+        let groups = self.groups.as_mut()?;
+        while let Some((place, owner)) = groups.next() {
+            if self.backlog.get(place).is_some() {
+                return Some(place);
+            }
+            groups.forget(owner, place);
+        }
+        None
     }
 
     /// True if this consumer has looked at everything that is there.
@@ -390,7 +412,7 @@ impl Queue {
         let Some(member) = self.members.get(&key) else {
             return true;
         };
-        let parked = self.groups.as_ref().is_some_and(|groups| groups.has_parked(key));
+        let parked = self.groups.as_ref().is_some_and(|groups| groups.has_waiting(key));
         !parked && self.classes[member.class].next(&self.backlog).is_none()
     }
 
@@ -448,9 +470,10 @@ impl Queue {
     }
 
     /// The message here waits for its group's owner.
-    pub(super) fn park(&mut self, owner: SubscriptionKey, place: Place) {
-        if let Some(groups) = &mut self.groups {
-            groups.park(owner, place);
+    pub(super) fn park(&mut self, owner: SubscriptionKey, place: Place, message: &Message) {
+        let selects = self.sight(owner).is_some_and(|sight| sight.sees(message));
+        if let (Some(groups), Some(group)) = (&mut self.groups, &message.group_id) {
+            groups.park(group, owner, place, selects);
         }
         self.pass(place);
     }
@@ -467,6 +490,11 @@ impl Queue {
     /// Takes the message here off the queue.
     pub(super) fn remove(&mut self, place: Place) -> Option<Entry> {
         let entry = self.backlog.remove(place)?;
+        if let Some(groups) = &mut self.groups
+            && let Some(group) = entry.body.as_ref().and_then(|message| message.group_id.as_ref())
+        {
+            groups.unpark(group, place);
+        }
         if let Some(message) = &entry.body
             && message.expiration > 0
         {

@@ -19,7 +19,7 @@ use crate::selector::Selector;
 const HELD_BODIES: usize = 8 * 1024 * 1024;
 
 /// Names a subscription inside the core.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SubscriptionKey(pub(super) usize);
 
 /// A message that was dispatched and is not acknowledged.

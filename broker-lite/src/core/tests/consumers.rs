@@ -415,3 +415,80 @@ fn no_local_leaves_out_what_its_own_connection_sent() {
     rig.send_with(other, 2, on_topic);
     assert_eq!(rig.numbers(client), [2]);
 }
+
+#[test]
+fn what_waits_for_the_owner_of_a_group_is_for_others_once_the_group_is_closed() {
+    let mut rig = Rig::new(false);
+    let client = rig.connect();
+    rig.subscribe(client, 1, |info| info.prefetch_size = 1).unwrap();
+    rig.send_with(client, 1, group("a", 0));
+    rig.subscribe(client, 2, |info| info.prefetch_size = 1).unwrap();
+    rig.send_with(client, 2, group("a", -1));
+    (3..=4).for_each(|number| rig.send_with(client, number, group("a", 0)));
+    assert_eq!(rig.by_consumer(client), [(1, 1)]);
+    // The last of the old group, and a new one that has another owner: the old owner gets no more of it.
+    rig.consumed(client, 1, client, 1, 1).unwrap();
+    assert_eq!(rig.by_consumer(client), [(1, 2), (2, 3)]);
+    rig.consumed(client, 1, client, 2, 2).unwrap();
+    assert_eq!(rig.by_consumer(client), [] as [(i64, i64); 0]);
+    rig.consumed(client, 2, client, 3, 3).unwrap();
+    assert_eq!(rig.by_consumer(client), [(2, 4)]);
+}
+
+#[test]
+fn what_waits_for_the_owner_of_a_group_moves_with_a_group_that_begins_anew() {
+    let mut rig = Rig::new(false);
+    let client = rig.connect();
+    rig.subscribe(client, 1, |info| info.prefetch_size = 1).unwrap();
+    rig.send_with(client, 1, group("a", 0));
+    rig.send_with(client, 2, group("a", 0));
+    rig.subscribe(client, 2, |_| {}).unwrap();
+    rig.send_with(client, 3, group("a", 1));
+    assert_eq!(rig.by_consumer(client), [(1, 1), (2, 3), (2, 2)]);
+}
+
+#[test]
+fn the_owner_of_a_group_gets_it_in_order_with_everything_else() {
+    let mut rig = Rig::new(false);
+    let client = rig.connect();
+    rig.subscribe(client, 1, |info| info.prefetch_size = 1).unwrap();
+    rig.send_with(client, 1, group("a", 0));
+    rig.subscribe(client, 2, |info| info.prefetch_size = 2).unwrap();
+    rig.send_with(client, 2, group("a", 0));
+    (3..=4).for_each(|number| rig.send(client, number));
+    rig.send_with(client, 5, group("a", 0));
+    rig.send(client, 6);
+    assert_eq!(rig.by_consumer(client), [(1, 1), (2, 3), (2, 4)]);
+    // What another gives back stands before what waited for the owner.
+    rig.stop_consuming(client, 2, RemoveInfo::NOTHING_DELIVERED);
+    for (number, next) in [(1, 2), (2, 3), (3, 4), (4, 5), (5, 6)] {
+        rig.consumed(client, 1, client, number, number).unwrap();
+        assert_eq!(rig.by_consumer(client), [(1, next)]);
+    }
+}
+
+#[test]
+fn a_pull_is_answered_though_a_group_has_messages_that_its_owner_does_not_select() {
+    let mut rig = Rig::new(false);
+    let client = rig.connect();
+    rig.subscribe(client, 1, |info| {
+        info.prefetch_size = 0;
+        info.selector = Some("colour = 1".into());
+    })
+    .unwrap();
+    for (number, colour) in [(1, 1), (2, 0)] {
+        rig.send_with(client, number, |message| {
+            message.group_id = Some("a".into());
+            message.marshalled_properties = properties(&[("colour", colour)]);
+        });
+    }
+    for expected in [1, 0] {
+        let pull = MessagePull {
+            consumer_id: Some(client.consumer(1)),
+            timeout: -1,
+            ..MessagePull::default()
+        };
+        rig.say(client, Box::new(pull));
+        assert_eq!(rig.by_consumer(client), [(1, expected)]);
+    }
+}
