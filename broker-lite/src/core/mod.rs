@@ -233,6 +233,8 @@ pub struct Core {
     jobs: Jobs,
     /// Counts queues, so that one that is gone is not taken for another.
     last_queue: u64,
+    /// What a crash made redelivered and the store does not know of yet.
+    flagged: Vec<MessageKey>,
     paused: Vec<ConnectionKey>,
     /// The topics whose retained messages the store keeps.
     retaining: FxHashMap<DestinationKey, TopicKey>,
@@ -325,6 +327,7 @@ impl Core {
             dead_audit: DeadAudit::default(),
             jobs,
             last_queue: 0,
+            flagged: Vec::new(),
             paused: Vec::new(),
             postponed: None,
             flow: Flow::default(),

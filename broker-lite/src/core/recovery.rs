@@ -9,10 +9,11 @@ use super::destinations::Target;
 use super::durable_subscription::DurableSubscription;
 use super::queue::{Entry, Queue, QueueKey};
 use super::subscription::{InFlight, Sight};
+use super::timer::Alarm;
 use super::{Core, DEFAULT_PRIORITY, Effects, Turn};
 use crate::selector::Selector;
 use crate::store::{
-    MessageKey, RecoveredDestination, RecoveredMessage, StoredDestination, StoredSubscription,
+    MessageKey, Op, RecoveredDestination, RecoveredMessage, StoredDestination, StoredSubscription,
 };
 
 impl Core {
@@ -103,6 +104,31 @@ impl Core {
         }
         self.watch_absent(now);
         self.watch_unused(now);
+        if !self.flagged.is_empty() {
+            self.alarms.set(now, Alarm::Flagged);
+        }
+    }
+
+    /// Tells the store what may have been shown before a crash: the next start may follow an orderly stop, after which
+    /// nothing but the counters says so.
+    pub(super) fn keep_flags(&mut self, turn: &mut Turn<'_>) {
+        let mut ops = Vec::new();
+        for key in std::mem::take(&mut self.flagged) {
+            // What a consumer has meanwhile is told of when it comes back.
+            let waiting = self.stored_queues.get(&key.destination).and_then(|queue| {
+                let backlog = &self.queues[queue.0].backlog;
+                backlog.get(backlog.find(key.sequence)?)
+            });
+            if let Some(entry) = waiting {
+                ops.push(Op::Redelivered {
+                    key,
+                    count: entry.redelivered,
+                });
+            }
+        }
+        if !ops.is_empty() {
+            turn.effects.store(ops, None);
+        }
     }
 
     fn recover_queue(
@@ -126,6 +152,9 @@ impl Core {
             }
             // After a crash nobody knows who saw what: whatever may have been shown says so.
             let shown = !clean && message.sequence <= stored.dispatched;
+            if shown && message.redelivered == 0 {
+                self.flagged.push(key);
+            }
             queue.put(entry_of(message, message.redelivered.max(shown.into())));
         }
         let key = self.add_queue(queue);

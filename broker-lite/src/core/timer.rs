@@ -28,6 +28,8 @@ pub(super) enum Alarm {
     Forget(TopicKey, u64),
     /// It is looked for destinations that nobody uses.
     Purge,
+    /// The store is told what a crash made redelivered.
+    Flagged,
     /// It is looked for durable subscriptions that have been away for too long.
     Absent,
 }
@@ -95,6 +97,7 @@ impl Core {
                 }
                 Alarm::Forget(topic, number) => self.forget_old(topic, number, turn),
                 Alarm::Purge => self.purge_unused(turn),
+                Alarm::Flagged => self.keep_flags(turn),
                 Alarm::Absent => self.remove_absent(turn),
             }
         }

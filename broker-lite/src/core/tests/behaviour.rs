@@ -595,3 +595,43 @@ fn what_the_store_refuses_was_never_there_and_can_be_sent_again() {
     rig.consume(client, 1, 10);
     assert_eq!((rig.numbers(client), rig.stats().duplicates), (vec![1, 2], 0));
 }
+
+#[test]
+fn consumers_that_end_together_do_not_pass_on_what_they_had_among_themselves() {
+    let mut rig = Rig::new(true);
+    let (sender, receiver) = (rig.connect(), rig.connect());
+    for consumer in 1..=5 {
+        rig.consume(receiver, consumer, 10);
+    }
+    (1..=3).for_each(|number| rig.send(sender, number));
+    assert_eq!(rig.numbers(receiver), [1, 2, 3]);
+    rig.lose(receiver);
+    assert_eq!(rig.stats().dispatched, 3);
+    let receiver = rig.connect();
+    rig.consume(receiver, 1, 10);
+    assert_eq!(
+        rig.dispatched(receiver),
+        [(1, 1, 1), (1, 2, 1), (1, 3, 1)],
+        "one break is one redelivery"
+    );
+}
+
+#[test]
+fn what_a_crash_made_redelivered_is_so_after_an_orderly_stop_as_well() {
+    let mut rig = Rig::new(true);
+    let client = rig.connect();
+    rig.consume(client, 1, 10);
+    rig.send(client, 1);
+    assert_eq!(rig.dispatched(client), [(1, 1, 0)]);
+    let mut rig = rig.restart(false);
+    assert_eq!(
+        rig.core.next_deadline(),
+        Some(rig.now),
+        "the store is to be told soon"
+    );
+    rig.tick();
+    let mut rig = rig.restart(true);
+    let client = rig.connect();
+    rig.consume(client, 1, 10);
+    assert_eq!(rig.dispatched(client), [(1, 1, 1)]);
+}
