@@ -29,8 +29,8 @@ pub(super) struct Browse {
 #[derive(Debug)]
 struct Part {
     queue: QueueKey,
-    /// What consumers had when the browser came, in order.
-    in_flight: VecDeque<Entry>,
+    /// What consumers had when the browser came, in order, and where it stood.
+    in_flight: VecDeque<(Place, Entry)>,
     next: Place,
 }
 
@@ -49,7 +49,8 @@ impl Core {
     pub(super) fn begin_browsing(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
         let queues = self.subscriptions[key.0].queues().to_vec();
         let left = queues.iter().map(|&queue| {
-            let mut in_flight: Vec<Entry> = self.queues[queue.0]
+            let backlog = &self.queues[queue.0].backlog;
+            let mut in_flight: Vec<(Place, Entry)> = self.queues[queue.0]
                 .consumers()
                 .flat_map(|consumer| {
                     let subscription = &self.subscriptions[consumer.0];
@@ -57,9 +58,9 @@ impl Core {
                     subscription.in_flight.iter().chain(taken)
                 })
                 .filter(|message| message.queue == queue)
-                .map(|message| message.entry.clone())
+                .map(|message| (backlog.place(&message.entry), message.entry.clone()))
                 .collect();
-            in_flight.sort_unstable_by_key(|entry| entry.sequence);
+            in_flight.sort_unstable_by_key(|(place, _)| *place);
             Part {
                 queue,
                 in_flight: in_flight.into(),
@@ -140,15 +141,20 @@ impl Core {
             })
         });
         // Both are in order; a consumer may meanwhile have given back what it had.
-        while let Some(first) = part.in_flight.front() {
-            if ahead.is_some_and(|(_, entry)| entry.sequence < first.sequence) {
+        while let Some((first, _)) = part.in_flight.front() {
+            if ahead.is_some_and(|(place, _)| place < *first) {
                 break;
             }
-            let back = ahead.is_some_and(|(_, entry)| entry.sequence == first.sequence);
-            let Some(entry) = part.in_flight.pop_front() else {
+            let back = ahead.is_some_and(|(place, _)| place == *first);
+            let Some((place, entry)) = part.in_flight.pop_front() else {
                 break;
             };
-            if !back && entry.body.as_ref().is_some_and(sees) {
+            if back {
+                continue;
+            }
+            // It may be given back later, and is not shown again then.
+            part.next = place.next();
+            if entry.body.as_ref().is_some_and(sees) {
                 return Sight::Message(entry);
             }
         }

@@ -492,3 +492,23 @@ fn a_pull_is_answered_though_a_group_has_messages_that_its_owner_does_not_select
         assert_eq!(rig.by_consumer(client), [(1, expected)]);
     }
 }
+
+#[test]
+fn a_browser_does_not_see_again_what_a_consumer_gives_back() {
+    let mut rig = Rig::new(false);
+    let client = rig.connect();
+    rig.consume(client, 1, 10);
+    (1..=2).for_each(|number| rig.send(client, number));
+    assert_eq!(rig.numbers(client), [1, 2]);
+    rig.subscribe(client, 2, |info| {
+        info.browser = true;
+        info.prefetch_size = 1;
+    })
+    .unwrap();
+    assert_eq!(rig.by_consumer(client), [(2, 1)]);
+    rig.stop_consuming(client, 1, RemoveInfo::NOTHING_DELIVERED);
+    rig.consumed(client, 2, client, 1, 1).unwrap();
+    assert_eq!(rig.by_consumer(client), [(2, 2)]);
+    rig.consumed(client, 2, client, 2, 2).unwrap();
+    assert_eq!(rig.by_consumer(client), [(2, 0)]);
+}
