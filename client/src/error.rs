@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::wire::{Throwable, TransactionId, WireError};
+use crate::xa::XaCode;
 
 /// The error of every operation of this crate.
 ///
@@ -16,6 +17,7 @@ pub struct Error {
     throwable: Option<Arc<Throwable>>,
     in_doubt: Option<Arc<CommitInDoubt>>,
     unfinished: Option<Arc<Unfinished>>,
+    xa: Option<XaCode>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -61,6 +63,8 @@ pub(crate) enum ErrorKind {
     MessageFormat,
     /// JMS `MessageEOFException`.
     MessageEof,
+    /// A step of a distributed transaction that cannot be; its code says more.
+    Xa,
     /// Any other exception of the broker.
     Broker,
     /// Not possible with this library, and said so rather than ignored.
@@ -163,20 +167,40 @@ impl Error {
             throwable: None,
             in_doubt: None,
             unfinished: None,
+            xa: None,
             source: None,
         }
     }
 
     /// Nobody knows whether this transaction was committed.
     pub(crate) fn commit_in_doubt(transaction: &TransactionId, why: &str) -> Self {
+        let what = format!("the commit of {transaction} may have happened or not: {why}");
+        Self::branch_in_doubt(transaction, what)
+    }
+
+    /// Nobody knows how far this transaction is.
+    pub(crate) fn branch_in_doubt(transaction: &TransactionId, message: String) -> Self {
         Self {
             in_doubt: Some(Arc::new(CommitInDoubt {
                 transaction: transaction.to_string(),
             })),
-            ..Self::new(
-                ErrorKind::InDoubt,
-                format!("the commit of {transaction} may have happened or not: {why}"),
-            )
+            ..Self::new(ErrorKind::InDoubt, message)
+        }
+    }
+
+    /// The end of a branch of a distributed transaction, or a step that cannot be.
+    pub(crate) fn xa(code: XaCode, message: impl Into<String>) -> Self {
+        Self {
+            xa: Some(code),
+            ..Self::new(code.kind(), message)
+        }
+    }
+
+    /// What a transaction manager gets of it.
+    pub(crate) fn with_xa(self, code: XaCode) -> Self {
+        Self {
+            xa: self.xa.or(Some(code)),
+            ..self
         }
     }
 
@@ -211,13 +235,16 @@ impl Error {
             Some(message) => format!("the broker answered with {class}: {message}"),
             None => format!("the broker answered with {class}"),
         };
+        let xa = std::iter::successors(Some(&throwable), |throwable| throwable.cause.as_deref())
+            .find_map(XaCode::of_throwable);
+        let kind = match xa {
+            Some(code) if kind == ErrorKind::Broker => code.kind(),
+            _ => kind,
+        };
         Self {
-            kind,
-            message,
             throwable: Some(Arc::new(throwable)),
-            in_doubt: None,
-            unfinished: None,
-            source: None,
+            xa,
+            ..Self::new(kind, message)
         }
     }
 
@@ -298,6 +325,12 @@ impl Error {
         self.in_doubt.as_deref()
     }
 
+    /// The code that a transaction manager gets (`XAException.errorCode`), if this is the error of a step of a
+    /// distributed transaction ([`XaSession`](crate::xa::XaSession)).
+    pub fn xa_code(&self) -> Option<XaCode> {
+        self.xa
+    }
+
     /// The connection broke between the delivery of a message and its acknowledgement: the broker delivers it
     /// again.
     pub fn is_interrupted(&self) -> bool {
@@ -335,6 +368,7 @@ impl Error {
             | ErrorKind::InvalidClientId => Retry::Reconnect,
             ErrorKind::TransactionRolledBack => Retry::RedoTransaction,
             ErrorKind::InDoubt => Retry::Examine,
+            ErrorKind::Xa if self.xa == Some(XaCode::Retry) => Retry::Again,
             _ => Retry::Never,
         }
     }

@@ -60,9 +60,6 @@ impl ConnectionFactory {
     /// [`is_unsupported`](Error::is_unsupported) for what this library cannot do.
     pub fn new(uri: &str) -> Result<Self> {
         let uri = ClientUri::parse(uri)?;
-        if let Some(name) = unsupported_option(&uri.options) {
-            return Err(uri.unsupported(name));
-        }
         Ok(Self {
             uri,
             tls: TlsOptions::default(),
@@ -166,11 +163,6 @@ impl ConnectionFactory {
     pub async fn create_connection(&self) -> Result<Connection> {
         let (endpoints, failover) = self.transport()?;
         let options = self.uri.options.clone();
-        if let Some(name) = unsupported_option(&options) {
-            return Err(unsupported(&format!(
-                "the option jms.{name} is not supported yet"
-            )));
-        }
         let prefix = options.connection_id_prefix.as_deref();
         let id = ConnectionId::new(CONNECTION_IDS.next(prefix));
         let client_id: Arc<str> = match &options.client_id {
@@ -302,32 +294,6 @@ impl fmt::Debug for ConnectionFactory {
     }
 }
 
-/// An option that this library does not heed yet and that is not left alone: better no connection than one that does not
-/// keep to it.
-fn unsupported_option(options: &ConnectionOptions) -> Option<&'static str> {
-    let defaults = ConnectionOptions::default();
-    let refused = [
-        (
-            options.audit_maximum_producer_number != defaults.audit_maximum_producer_number,
-            "auditMaximumProducerNumber",
-        ),
-        (options.message_priority_supported, "messagePrioritySupported"),
-        (options.transacted_individual_ack, "transactedIndividualAck"),
-        (options.non_blocking_redelivery, "nonBlockingRedelivery"),
-        (
-            options.optimized_ack_scheduled_ack_interval.is_some(),
-            "optimizedAckScheduledAckInterval",
-        ),
-        (options.xa_ack_mode.is_some(), "xaAckMode"),
-        (options.rm_id_from_connection_id, "rmIdFromConnectionId"),
-    ];
-    refused.into_iter().find(|(set, _)| *set).map(|(_, name)| name)
-}
-
-fn unsupported(what: &str) -> Error {
-    Error::new(ErrorKind::Unsupported, what)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -370,31 +336,6 @@ mod tests {
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
-    }
-
-    #[test]
-    fn an_option_that_is_not_supported_is_refused_at_once_unless_it_is_set_later() {
-        let error =
-            ConnectionFactory::new("failover:(tcp://a:1)?jms.xaAckMode=1&jms.sendTimeout=5").unwrap_err();
-        assert!(error.is_unsupported(), "{error}");
-        let text = error.to_string();
-        assert!(
-            text.contains("jms.xaAckMode") && text.contains("(byte 21 of"),
-            "{text}"
-        );
-        // Its default is fine.
-        ConnectionFactory::new("tcp://a:1?jms.xaAckMode=-1").unwrap();
-    }
-
-    #[tokio::test]
-    async fn an_option_that_is_not_supported_and_set_later_is_refused_at_the_connect() {
-        let mut factory = ConnectionFactory::new("tcp://a:1").unwrap();
-        factory.options_mut().xa_ack_mode = Some(1);
-        let error = factory.create_connection().await.unwrap_err();
-        assert!(
-            error.is_unsupported() && error.to_string().contains("xaAckMode"),
-            "{error}"
-        );
     }
 
     #[test]

@@ -105,6 +105,7 @@ pub mod options;
 pub mod transport;
 pub mod uri;
 pub mod wire;
+pub mod xa;
 
 mod connection;
 mod consumer;

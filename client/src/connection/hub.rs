@@ -45,6 +45,8 @@ pub(crate) struct Hub {
     pub(crate) counters: Arc<Counters>,
     pub(super) alarm: Arc<Alarm>,
     metadata: Mutex<ConnectionMetadata>,
+    /// The id of the broker at the other end of the present physical connection, once it has introduced itself.
+    broker: Mutex<Option<Arc<str>>>,
     /// The largest frame the broker takes, in bytes.
     max_frame_size: AtomicU64,
     /// When the last error of the broker was worth a warning.
@@ -64,6 +66,7 @@ impl Hub {
             counters: Arc::default(),
             alarm: Arc::new(Alarm::new()),
             metadata: Mutex::default(),
+            broker: Mutex::default(),
             max_frame_size: AtomicU64::new(u64::MAX),
             warned_of_errors: Mutex::default(),
         }
@@ -71,6 +74,11 @@ impl Hub {
 
     pub(crate) fn metadata(&self) -> ConnectionMetadata {
         self.metadata.lock().clone()
+    }
+
+    /// The id of the broker that is connected now, new at each of its starts; none while that is not known.
+    pub(crate) fn broker_now(&self) -> Option<Arc<str>> {
+        self.broker.lock().clone()
     }
 
     pub(crate) fn max_frame_size(&self) -> u64 {
@@ -213,6 +221,7 @@ impl Upper for Hub {
     }
 
     fn broker_info(&self, info: BrokerInfo) {
+        *self.broker.lock() = info.broker_id.as_ref().and_then(|id| id.value.clone());
         self.metadata.lock().learn(info);
     }
 
@@ -255,6 +264,7 @@ impl Upper for Hub {
     }
 
     fn interrupted(&self, connection: u64) {
+        *self.broker.lock() = None;
         // First the consumers: from then on nothing of the old connection is delivered.
         for consumer in self.all_consumers() {
             let dropped = consumer.interrupted(connection);

@@ -31,6 +31,7 @@ use crate::link::{Ended, EndpointStatus, Guard, Link, Receipt};
 use crate::options::ConnectionOptions;
 use crate::session::{AcknowledgeMode, Session, SessionInner};
 use crate::wire::{Command, ConnectionId, Destination, DestinationInfo, RemoveInfo, SessionId};
+use crate::xa::XaSession;
 
 /// A connection to a broker, or to one of several, one after the other (JMS `Connection`).
 ///
@@ -125,14 +126,31 @@ impl Connection {
     /// Does not wait: the broker does not answer this.
     pub async fn create_session(&self, mode: AcknowledgeMode) -> Result<Session> {
         self.inner.check_open()?;
-        let id = SessionId {
-            connection_id: self.inner.id.value.clone(),
-            value: next(&self.inner.numbers.session),
-        };
-        let session = Session::new(self.inner.clone(), id, mode)?;
-        let mut sessions = self.inner.sessions.lock();
-        sessions.retain(|session| session.strong_count() > 0);
-        sessions.push(Arc::downgrade(session.inner()));
+        let session = Session::new(self.inner.clone(), self.inner.next_session(), mode)?;
+        self.inner.keep(&session);
+        Ok(session)
+    }
+
+    /// A session whose work is part of distributed transactions (`XAConnection.createXASession`).
+    ///
+    /// # Errors
+    ///
+    /// [`is_unsupported`](Error::is_unsupported) on a `fanout:` connection, whose brokers cannot vote as one;
+    /// [`is_closed`](Error::is_closed).
+    ///
+    /// # Cancel safety
+    ///
+    /// Does not wait: the broker does not answer this.
+    pub async fn create_xa_session(&self) -> Result<XaSession> {
+        self.inner.check_open()?;
+        if self.inner.link.is_fanout() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a fanout: connection has no distributed transactions: its brokers cannot vote as one",
+            ));
+        }
+        let session = XaSession::new(self.inner.clone(), self.inner.next_session())?;
+        self.inner.keep(session.session());
         Ok(session)
     }
 
@@ -290,6 +308,20 @@ impl ConnectionInner {
             ErrorKind::InvalidDestination,
             format!("{destination} belongs to another connection, which alone may consume from it"),
         ))
+    }
+
+    fn next_session(&self) -> SessionId {
+        SessionId {
+            connection_id: self.id.value.clone(),
+            value: next(&self.numbers.session),
+        }
+    }
+
+    /// The session is closed with the connection.
+    fn keep(&self, session: &Session) {
+        let mut sessions = self.sessions.lock();
+        sessions.retain(|session| session.strong_count() > 0);
+        sessions.push(Arc::downgrade(session.inner()));
     }
 
     pub(crate) fn next_transaction(&self) -> i64 {

@@ -16,6 +16,8 @@ pub(crate) struct Delivery {
     pub(super) reported: bool,
     /// It was delivered before and given back.
     pub(super) returned: bool,
+    /// It is acknowledged in the transaction that it is delivered in.
+    pub(super) acknowledged: bool,
 }
 
 impl Delivery {
@@ -27,6 +29,7 @@ impl Delivery {
             order,
             reported: false,
             returned: false,
+            acknowledged: false,
         };
         delivery.set_counter(dispatch.redelivery_counter);
         Some(delivery)

@@ -11,6 +11,7 @@ use super::ack::Acker;
 use super::audit::{Audit, MessageKey};
 use super::delivery::Delivery;
 use super::held::{Held, Shown};
+use super::ready::Ready;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::RedeliveryPolicy;
 use crate::session::AcknowledgeMode;
@@ -39,6 +40,12 @@ pub(crate) struct Rules {
     /// What was delivered before a break comes again: not so from topics without a durable subscription, nor from
     /// temporary queues, which end with their connection.
     pub(crate) comes_again: bool,
+    /// Higher priorities overtake within what was dispatched (`messagePrioritySupported`).
+    pub(crate) by_priority: bool,
+    /// A redelivery that waits does not hold up what is behind it (`nonBlockingRedelivery`).
+    pub(crate) non_blocking: bool,
+    /// In a transaction each message is acknowledged when it is delivered (`transactedIndividualAck`).
+    pub(crate) individually: bool,
     /// Messages are looked at only, whatever the session does with others.
     pub(crate) browses: bool,
 }
@@ -59,6 +66,9 @@ impl Rules {
             },
             remember: 0,
             comes_again: false,
+            by_priority: false,
+            non_blocking: false,
+            individually: false,
             browses: true,
         }
     }
@@ -111,13 +121,19 @@ pub(crate) struct Inbox {
     /// The prefetch the broker holds to; it may change it.
     prefetch: usize,
     /// Dispatched, or rolled back, and not delivered to the application.
-    ready: VecDeque<Delivery>,
+    ready: Ready,
     /// How many messages were dispatched.
     arrived: u64,
     /// Delivered to the application and not acknowledged; with transactions, in the current one.
     delivered: Held,
     /// Delivered in the transaction that is being completed.
     completing: Option<Held>,
+    /// What is delivered belongs to a branch of a distributed transaction, which is not ended.
+    in_branch: bool,
+    /// Delivered in branches that are ended and not completed. Their acknowledgements are with the broker.
+    branches: Vec<(TransactionId, Held)>,
+    /// The message that a listener has in hand, by its order.
+    in_hand: Option<u64>,
     /// How many of those the broker does not know to be delivered.
     unreported: usize,
     last_delivered: i64,
@@ -142,11 +158,14 @@ impl Inbox {
         Self {
             id,
             prefetch: rules.prefetch.into(),
+            ready: Ready::new(rules.by_priority),
             rules,
-            ready: VecDeque::new(),
             arrived: 0,
             delivered: Held::default(),
             completing: None,
+            in_branch: false,
+            branches: Vec::new(),
+            in_hand: None,
             unreported: 0,
             last_delivered: crate::wire::RemoveInfo::NOTHING_DELIVERED,
             batch_began: 0,
@@ -226,9 +245,15 @@ impl Inbox {
         self.delivered.deliveries().len()
     }
 
-    /// Messages were delivered and not acknowledged for good.
-    pub(crate) fn has_delivered(&self) -> bool {
-        !self.delivered.is_empty() || self.part() != Part::None
+    /// A transaction that is not completed has received something.
+    pub(crate) fn in_transaction(&self) -> bool {
+        let open = self.in_branch || self.rules.mode == AcknowledgeMode::Transacted;
+        (open && !self.delivered.is_empty()) || self.part() != Part::None || !self.branches.is_empty()
+    }
+
+    /// Nobody has to ask for an acknowledgement.
+    fn by_itself(&self) -> bool {
+        self.rules.mode.is_automatic() && !self.in_branch
     }
 
     pub(crate) fn set_prefetch(&mut self, prefetch: i32) {
@@ -239,8 +264,9 @@ impl Inbox {
     /// broker flags as redelivered: so one that was given back, or was not acknowledged, goes before a later delivery
     /// that was.
     pub(crate) fn last_delivered(&self) -> i64 {
-        let returned = self.ready.iter().rfind(|delivery| delivery.returned);
+        let returned = self.ready.iter().filter(|delivery| delivery.returned);
         returned
+            .max_by_key(|delivery| delivery.order)
             .or_else(|| self.delivered.deliveries().back())
             .map_or(self.last_delivered, Delivery::sequence)
     }
@@ -249,6 +275,11 @@ impl Inbox {
     pub(crate) fn paused_until(&mut self, now: Instant) -> Option<Instant> {
         self.paused_until = self.paused_until.filter(|until| now < *until);
         self.paused_until
+    }
+
+    /// Redeliveries that are due can be delivered. Says when the next one is.
+    pub(crate) fn wake(&mut self, now: Instant) -> Option<Instant> {
+        self.ready.wake(now)
     }
 
     /// The next message for the application.
@@ -262,6 +293,10 @@ impl Inbox {
         hold: bool,
         acks: &mut Vec<MessageAck>,
     ) -> Next {
+        if matches!(transaction, Some(TransactionId::Xa(_))) && !self.in_branch {
+            self.flush(acks);
+            self.in_branch = true;
+        }
         while let Some(mut delivery) = self.ready.pop_front() {
             if self.sorted_out(&delivery, millis, acks) {
                 continue;
@@ -309,12 +344,12 @@ impl Inbox {
 
     fn delivered_now(
         &mut self,
-        delivery: Delivery,
+        mut delivery: Delivery,
         transaction: Option<&TransactionId>,
         hold: bool,
         acks: &mut Vec<MessageAck>,
     ) {
-        let by_itself = self.rules.mode.is_automatic();
+        let by_itself = self.by_itself();
         if by_itself && self.rules.batch.is_none() && !hold {
             let acker = Acker {
                 consumer: &self.id,
@@ -322,6 +357,18 @@ impl Inbox {
             };
             acks.push(acker.one(MessageAck::STANDARD, &delivery));
             self.remember(&delivery);
+            return;
+        }
+        self.in_hand = hold.then_some(delivery.order);
+        if self.rules.individually && transaction.is_some() {
+            let acker = Acker {
+                consumer: &self.id,
+                transaction,
+            };
+            acks.push(acker.one(MessageAck::INDIVIDUAL, &delivery));
+            delivery.reported = true;
+            delivery.acknowledged = true;
+            self.delivered.insert(delivery);
             return;
         }
         if !delivery.reported {
@@ -362,14 +409,33 @@ impl Inbox {
 
     /// Acknowledges what is left of a batch.
     pub(crate) fn flush(&mut self, acks: &mut Vec<MessageAck>) {
-        if self.rules.mode.is_automatic() {
+        if self.by_itself() {
             self.acknowledge_all(acks);
+        }
+    }
+
+    /// As [`flush`](Self::flush), from time to time (`optimizedAckScheduledAckInterval`): what a listener has in hand is
+    /// not done.
+    pub(crate) fn flush_finished(&mut self, acks: &mut Vec<MessageAck>) {
+        if !self.by_itself() {
+            return;
+        }
+        let deliveries = self.delivered.deliveries_mut();
+        let in_hand = self.in_hand.and_then(|order| {
+            let at = deliveries.iter().position(|delivery| delivery.order == order)?;
+            deliveries.remove(at)
+        });
+        self.acknowledge_all(acks);
+        if let Some(delivery) = in_hand {
+            self.unreported += usize::from(!delivery.reported);
+            self.delivered.insert(delivery);
         }
     }
 
     /// The listener is done with a message that was held.
     pub(crate) fn processed(&mut self, message: &Message, acks: &mut Vec<MessageAck>) {
-        if !self.rules.mode.is_automatic() {
+        self.in_hand = None;
+        if !self.by_itself() {
             return;
         }
         if self.position(message).is_some() {
@@ -393,10 +459,13 @@ impl Inbox {
         why: &str,
         acks: &mut Vec<MessageAck>,
     ) {
-        if !matches!(
-            self.rules.mode,
-            AcknowledgeMode::Client | AcknowledgeMode::Transacted
-        ) && let Some(at) = self.position(message)
+        self.in_hand = None;
+        if !self.in_branch
+            && !matches!(
+                self.rules.mode,
+                AcknowledgeMode::Client | AcknowledgeMode::Transacted
+            )
+            && let Some(at) = self.position(message)
             && let Some(delivery) = self.delivered.deliveries_mut().remove(at)
         {
             if !delivery.reported {
@@ -415,6 +484,10 @@ impl Inbox {
 
     /// Everything delivered is consumed.
     pub(crate) fn acknowledge_all(&mut self, acks: &mut Vec<MessageAck>) -> usize {
+        if self.in_branch {
+            // The transaction does.
+            return 0;
+        }
         self.acknowledge(&self.delivered, None, acks);
         let all = std::mem::take(self.delivered.deliveries_mut());
         for delivery in &all {
@@ -430,6 +503,12 @@ impl Inbox {
             consumer: &self.id,
             transaction,
         };
+        if held.deliveries().iter().any(|delivery| delivery.acknowledged) {
+            // What is acknowledged in the transaction stays in the way of a range until the transaction ends.
+            let rest = held.deliveries().iter().filter(|delivery| !delivery.acknowledged);
+            acks.extend(rest.map(|delivery| acker.one(MessageAck::INDIVIDUAL, delivery)));
+            return;
+        }
         for (first, last, count) in held.ranges(|from, to| self.holds_between(from, to)) {
             acks.push(acker.range(MessageAck::STANDARD, first, last, count));
         }
@@ -437,7 +516,8 @@ impl Inbox {
 
     /// The broker waits for word of a message that was dispatched between these two.
     fn holds_between(&self, from: u64, to: u64) -> bool {
-        let others = self.completing.iter().chain([&self.delivered]);
+        let branches = self.branches.iter().map(|(_, held)| held);
+        let others = branches.chain(&self.completing).chain([&self.delivered]);
         self.ready
             .iter()
             .chain(others.flat_map(|held| held.deliveries()))
@@ -486,20 +566,84 @@ impl Inbox {
 
     /// Nobody knows what becomes of the transaction.
     pub(crate) fn abandoned(&mut self) {
-        if let Some(mut held) = self.completing.take() {
-            held.broken();
-            for (key, counter) in held.into_parts().1 {
-                self.shown.remember(key, counter.saturating_add(1));
+        if let Some(held) = self.completing.take() {
+            self.expect(held);
+        }
+    }
+
+    /// The branch is not worked on any more, for now at least: what it has received is consumed if the broker says so in
+    /// the end.
+    pub(crate) fn end_branch(&mut self, branch: &TransactionId, acks: &mut Vec<MessageAck>) {
+        if !std::mem::take(&mut self.in_branch) {
+            return;
+        }
+        self.unreported = 0;
+        let held = std::mem::take(&mut self.delivered);
+        if held.is_empty() {
+            return;
+        }
+        self.acknowledge(&held, Some(branch), acks);
+        match self.branches.iter_mut().find(|(known, _)| known == branch) {
+            Some((_, known)) => {
+                for delivery in held.into_parts().0 {
+                    known.insert(delivery);
+                }
             }
+            None => self.branches.push((branch.clone(), held)),
+        }
+    }
+
+    fn take_branch(&mut self, branch: &TransactionId) -> Option<Held> {
+        let at = self.branches.iter().position(|(known, _)| known == branch)?;
+        Some(self.branches.swap_remove(at).1)
+    }
+
+    /// The branch is committed.
+    pub(crate) fn branch_committed(&mut self, branch: &TransactionId) {
+        if self.take_branch(branch).is_some() {
+            self.redelivery_delay = None;
+        }
+    }
+
+    /// The branch is rolled back.
+    pub(crate) fn branch_rolled_back(
+        &mut self,
+        branch: &TransactionId,
+        now: Instant,
+        random: f64,
+        acks: &mut Vec<MessageAck>,
+    ) {
+        if let Some(held) = self.take_branch(branch) {
+            let why = "the branch of a distributed transaction was rolled back";
+            self.redeliver(held.into_parts().0, now, random, why, acks);
+        }
+    }
+
+    /// Nobody knows what becomes of the branch, or it is not for this connection to see.
+    pub(crate) fn branch_abandoned(&mut self, branch: &TransactionId) {
+        if let Some(held) = self.take_branch(branch) {
+            self.expect(held);
+        }
+    }
+
+    /// What was held may come again, and has been shown then.
+    fn expect(&mut self, mut held: Held) {
+        held.broken();
+        for (key, counter) in held.into_parts().1 {
+            self.shown.remember(key, counter.saturating_add(1));
         }
     }
 
     /// One message is consumed. False if it is not waiting for that.
     pub(crate) fn acknowledge_one(&mut self, id: &MessageId, acks: &mut Vec<MessageAck>) -> bool {
-        let deliveries = self.delivered.deliveries_mut();
+        let deliveries = self.delivered.deliveries();
         let Some(at) = deliveries.iter().position(|delivery| delivery.id() == Some(id)) else {
             return false;
         };
+        if self.in_branch {
+            // The transaction does.
+            return true;
+        }
         if let Some(delivery) = self.delivered.deliveries_mut().remove(at) {
             if !delivery.reported {
                 self.unreported -= 1;
@@ -516,7 +660,7 @@ impl Inbox {
 
     /// Everything delivered and not acknowledged is to be delivered again (`recover`).
     pub(crate) fn recover(&mut self, now: Instant, random: f64, acks: &mut Vec<MessageAck>) {
-        if self.rules.mode.is_automatic() {
+        if self.rules.mode.is_automatic() || self.in_branch {
             return;
         }
         self.unreported = 0;
@@ -551,6 +695,7 @@ impl Inbox {
             } else {
                 known |= before > 0;
                 delivery.returned = true;
+                delivery.acknowledged = false;
                 again.insert(delivery);
             }
         }
@@ -561,6 +706,17 @@ impl Inbox {
             for (first, last, count) in again.ranges(|from, to| self.holds_between(from, to)) {
                 acks.push(acker.range(MessageAck::REDELIVERED, first, last, count));
             }
+        }
+        if self.rules.non_blocking {
+            for delivery in again.into_parts().0 {
+                let delay = policy.delay_of(u32::try_from(delivery.counter()).unwrap_or(1), random);
+                // A delay that no clock can show is without an end.
+                match now.checked_add(delay).filter(|_| !delay.is_zero()) {
+                    Some(until) => self.ready.delay(delivery, until),
+                    None => self.ready.push_back(delivery),
+                }
+            }
+            return;
         }
         let delay = policy.next_delay(self.redelivery_delay, random);
         self.redelivery_delay = Some(delay);
@@ -574,7 +730,7 @@ impl Inbox {
     pub(crate) fn interrupted(&mut self) {
         self.shown.broken();
         // Those that were rolled back have been shown.
-        for delivery in self.ready.drain(..).filter(|delivery| delivery.counter() > 0) {
+        for delivery in self.ready.drain().filter(|delivery| delivery.counter() > 0) {
             if let Some(key) = delivery.key() {
                 self.shown.remember(key, delivery.counter());
             }
@@ -583,11 +739,15 @@ impl Inbox {
         if let Some(held) = &mut self.completing {
             held.broken();
         }
-        if self.rules.mode != AcknowledgeMode::Transacted {
-            for (key, counter) in std::mem::take(&mut self.delivered).into_parts().1 {
-                self.shown.remember(key, counter.saturating_add(1));
-            }
+        // A branch is over, or prepared: what is rolled back of it comes again, here or elsewhere.
+        for (_, held) in std::mem::take(&mut self.branches) {
+            self.expect(held);
         }
+        if self.rules.mode != AcknowledgeMode::Transacted || self.in_branch {
+            let held = std::mem::take(&mut self.delivered);
+            self.expect(held);
+        }
+        self.in_hand = None;
         self.unreported = 0;
         self.paused_until = None;
         self.last_delivered = crate::wire::RemoveInfo::NOTHING_DELIVERED;

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use super::{ConsumerInner, Patience};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
+use crate::session::AcknowledgeMode;
 
 /// A running listener, made by [`Consumer::listen`](crate::Consumer::listen). Dropping it closes the consumer once the
 /// message in hand is done.
@@ -30,6 +31,12 @@ impl Listener {
             return Err(Error::new(
                 ErrorKind::IllegalState,
                 "a consumer with a prefetch of 0 cannot listen: nothing comes unasked",
+            ));
+        }
+        if consumer.session.enlisted.is_some() && consumer.mailbox.mode() == AcknowledgeMode::Transacted {
+            return Err(Error::new(
+                ErrorKind::IllegalState,
+                "a consumer of an XA session cannot listen without jms.xaAckMode: nothing comes outside of a branch",
             ));
         }
         let runtime = tokio::runtime::Handle::try_current()

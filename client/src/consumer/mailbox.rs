@@ -17,7 +17,7 @@ use crate::session::AcknowledgeMode;
 use crate::transaction::Transaction;
 use crate::wire::{
     ConsumerId, Destination, EntityId, Message, MessageAck, MessageDispatch, MessageId, MessagePull,
-    RemoveInfo,
+    RemoveInfo, TransactionId,
 };
 
 /// Where the messages of a consumer wait for the application.
@@ -29,6 +29,8 @@ pub(crate) struct Mailbox {
     /// The consumer asks for each message.
     pull: bool,
     browses: bool,
+    /// Acknowledgements are collected.
+    collects: bool,
     state: Mutex<State>,
     changed: Notify,
     /// Told when the part of a transaction has changed that is being completed.
@@ -129,6 +131,7 @@ impl Mailbox {
             mode: rules.mode,
             pull: rules.prefetch == 0,
             browses: rules.browses,
+            collects: rules.batch.is_some() && !rules.browses,
             state: Mutex::new(State {
                 inbox: Inbox::new(id, rules, audit),
                 connection: 0,
@@ -159,6 +162,11 @@ impl Mailbox {
 
     pub(crate) fn browses(&self) -> bool {
         self.browses
+    }
+
+    /// Acknowledgements are collected and sent in batches.
+    pub(crate) fn collects(&self) -> bool {
+        self.collects
     }
 
     pub(crate) fn pulls(&self) -> bool {
@@ -262,10 +270,15 @@ impl Mailbox {
         if let Some(error) = &state.ended {
             return Err(error.clone());
         }
-        if !state.started || state.inbox.is_empty() {
+        if !state.started {
             return Ok(Found::Nothing(None));
         }
-        if let Some(until) = state.inbox.paused_until(Instant::now()) {
+        let now = Instant::now();
+        let due = state.inbox.wake(now);
+        if state.inbox.is_empty() {
+            return Ok(Found::Nothing(due));
+        }
+        if let Some(until) = state.inbox.paused_until(now) {
             return Ok(Found::Nothing(Some(until)));
         }
         let transaction = enter()?;
@@ -274,7 +287,7 @@ impl Mailbox {
         let next = state.inbox.next(now_millis(), id, hold, &mut acks);
         let receipts = self.post(&mut state, acks, transaction.as_ref(), out)?;
         Ok(match next {
-            Next::Nothing => Found::Nothing(None),
+            Next::Nothing => Found::Nothing(due),
             Next::Message(message) => {
                 out.counters.delivered.add(1);
                 out.counters
@@ -478,7 +491,59 @@ impl Mailbox {
 
     /// True if a transaction that is open has consumed messages from here.
     pub(crate) fn in_transaction(&self) -> bool {
-        self.mode == AcknowledgeMode::Transacted && self.state.lock().inbox.has_delivered()
+        self.state.lock().inbox.in_transaction()
+    }
+
+    /// What is left of a batch of acknowledgements is sent, without what a listener has in hand. False if the consumer has
+    /// ended.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed.
+    pub(crate) fn flush_finished(&self, out: Out<'_>) -> Result<bool> {
+        let (ended, _) = self.change(out, None, |state, acks| {
+            state.inbox.flush_finished(acks);
+            state.ended.is_some()
+        })?;
+        Ok(!ended)
+    }
+
+    /// A branch of a distributed transaction is not worked on any more. False if what it has received did not come over
+    /// this physical connection.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed.
+    pub(crate) fn end_branch(&self, branch: &Transaction, over: u64, out: Out<'_>) -> Result<bool> {
+        let (whole, _) = self.change(out, Some(branch), |state, acks| {
+            state.inbox.end_branch(&branch.id, acks);
+            state.connection == over
+        })?;
+        Ok(whole)
+    }
+
+    /// The branch was committed.
+    pub(crate) fn branch_committed(&self, branch: &TransactionId) {
+        self.state.lock().inbox.branch_committed(branch);
+    }
+
+    /// The branch was rolled back: its messages are delivered again.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed.
+    pub(crate) fn branch_rolled_back(&self, branch: &TransactionId, out: Out<'_>) -> Result<()> {
+        self.change(out, None, |state, acks| {
+            let (now, random) = (Instant::now(), environment::random());
+            state.inbox.branch_rolled_back(branch, now, random, acks);
+        })?;
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Nobody knows what becomes of the branch.
+    pub(crate) fn branch_abandoned(&self, branch: &TransactionId) {
+        self.state.lock().inbox.branch_abandoned(branch);
     }
 
     /// Ends the delivery and says which message was the last.

@@ -9,6 +9,7 @@ mod inbox;
 mod listener;
 mod mailbox;
 mod options;
+mod ready;
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -142,8 +143,8 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// [`is_illegal_state`](Error::is_illegal_state) with a prefetch of 0, with which nothing comes unasked, or if there
-    /// is no tokio runtime.
+    /// [`is_illegal_state`](Error::is_illegal_state) with a prefetch of 0, with which nothing comes unasked, in an XA session
+    /// without `jms.xaAckMode`, or if there is no tokio runtime.
     pub fn listen<F, R, T, E>(self, listener: F) -> Result<Listener>
     where
         F: FnMut(Message) -> R + Send + 'static,
@@ -287,6 +288,9 @@ impl ConsumerInner {
     /// Takes the next message. None only if patience ran out.
     async fn take(&self, patience: Patience, hold: bool) -> Result<Option<Taken>> {
         let mailbox = &*self.mailbox;
+        if !mailbox.browses() {
+            self.session.check_enlisted()?;
+        }
         let deadline = match patience {
             Patience::Forever => None,
             Patience::For(time) => Instant::now().checked_add(time),
@@ -346,10 +350,11 @@ impl ConsumerInner {
     }
 
     fn try_take(&self, hold: bool) -> Result<Found> {
-        self.mailbox.take(hold, self.out(), || match self.mailbox.mode() {
-            AcknowledgeMode::Transacted => self.session.enter().map(Some),
-            _ => Ok(None),
-        })
+        self.mailbox
+            .take(hold, self.out(), || match self.mailbox.browses() {
+                true => Ok(None),
+                false => self.session.current(),
+            })
     }
 
     /// Takes leave of the broker, at the end of the transaction if one needs the consumer still.

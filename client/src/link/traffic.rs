@@ -13,6 +13,7 @@ use crate::wire::{
     Command, DestinationInfo, EntityId, RemoveInfo, Response, TransactionId, TransactionInfo,
     TransactionOutcomes,
 };
+use crate::xa::XaCode;
 
 /// Unanswered requests are searched for those nobody waits for any more when there are this many, and then
 /// whenever they have doubled.
@@ -44,6 +45,8 @@ struct Pending {
     /// What the broker removes when it refuses.
     entity: Option<Tracked>,
     completion: Option<Completion>,
+    /// The branch of a distributed transaction whose outcome it asks for.
+    branch: Option<TransactionId>,
     guard: Guard,
     sequence: u64,
     /// Where the frame begins in the bytes of the connection.
@@ -64,7 +67,7 @@ enum Kind {
     Other,
 }
 
-/// A request that ends a transaction.
+/// A request that ends a local transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Completion {
     id: TransactionId,
@@ -209,6 +212,8 @@ impl Traffic {
         }
         let Some(reply) = reply else {
             match command {
+                // A branch belongs to its physical connection, and what is lost of it its transaction manager hears.
+                Command::Message(message) if is_distributed(message.transaction_id.as_ref()) => {}
                 Command::Message(_) if !repeated => self.one_way.written(&command, self.sequence),
                 Command::MessageAck(_) => self.one_way.acknowledgements_written += 1,
                 _ => {}
@@ -231,6 +236,7 @@ impl Traffic {
             kind: Kind::of(&command),
             entity: repeated.then(|| Tracked::of(&command)).flatten(),
             completion: Completion::of(&command),
+            branch: branch_outcome(&command),
             again: (self.tracker.is_some() && !repeated).then_some(command),
             guard,
             sequence: self.sequence,
@@ -335,7 +341,10 @@ impl Traffic {
                 // It went with the connection.
                 pending.reply.send(Ok(response()));
             } else if pending.guard.connection().is_some() {
-                pending.reply.send(Err(cut_off(pending.kind)));
+                pending.reply.send(Err(match &pending.branch {
+                    Some(branch) if pending.position < flushed => in_doubt(branch),
+                    _ => cut_off(pending.kind),
+                }));
             } else if pending.reply.matters() {
                 self.pending.insert(id, pending);
             }
@@ -512,10 +521,9 @@ impl Traffic {
     /// Returns how many one-way messages may be lost.
     pub(crate) fn fail(&mut self, cause: &Error, flushed: u64) -> u64 {
         for (_, pending) in self.pending.drain() {
-            let error = match &pending.completion {
-                Some(completion) if completion.commit && pending.position < flushed => {
-                    in_doubt(&completion.id)
-                }
+            let commit = pending.completion.as_ref().filter(|completion| completion.commit);
+            let error = match commit.map(|commit| &commit.id).or(pending.branch.as_ref()) {
+                Some(transaction) if pending.position < flushed => in_doubt(transaction),
                 _ => cause.clone(),
             };
             pending.reply.send(Err(error));
@@ -572,7 +580,7 @@ impl Kind {
         match command {
             Command::Message(_) => Self::Message,
             Command::MessageAck(_) => Self::Acknowledgement,
-            _ if Completion::of(command).is_some() => Self::Completion,
+            _ if Completion::of(command).is_some() || branch_outcome(command).is_some() => Self::Completion,
             _ => Self::Other,
         }
     }
@@ -588,11 +596,30 @@ impl Completion {
             TransactionInfo::ROLLBACK => false,
             _ => return None,
         };
-        Some(Self {
-            id: info.transaction_id.clone()?,
-            commit,
-        })
+        let id = info.transaction_id.clone()?;
+        (!is_distributed(Some(&id))).then_some(Self { id, commit })
     }
+}
+
+fn is_distributed(transaction: Option<&TransactionId>) -> bool {
+    matches!(transaction, Some(TransactionId::Xa(_)))
+}
+
+/// The branch of a distributed transaction whose outcome, or readiness, the command asks for.
+fn branch_outcome(command: &Command) -> Option<TransactionId> {
+    let Command::TransactionInfo(info) = command else {
+        return None;
+    };
+    let asks = matches!(
+        info.step,
+        TransactionInfo::PREPARE
+            | TransactionInfo::COMMIT_ONE_PHASE
+            | TransactionInfo::COMMIT_TWO_PHASE
+            | TransactionInfo::ROLLBACK
+    );
+    info.transaction_id
+        .clone()
+        .filter(|id| asks && is_distributed(Some(id)))
 }
 
 impl Tracked {
@@ -618,6 +645,11 @@ fn cut_off(kind: Kind) -> Error {
             ErrorKind::InDoubt,
             "the connection broke before the acknowledgement was answered: the message is consumed, or comes again \
              and is then acknowledged without being shown",
+        ),
+        // Of messages only those of distributed transactions belong to one connection.
+        Kind::Message => Error::xa(
+            XaCode::RolledBackConnection,
+            "the branch of the message was rolled back: its connection broke before it was prepared",
         ),
         _ => interrupted(),
     }

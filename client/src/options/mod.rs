@@ -2,14 +2,17 @@
 //! with it.
 
 mod policy;
+mod redelivery;
 
 use std::fmt;
 use std::time::Duration;
 
-pub use policy::{PrefetchPolicy, RedeliveryPolicy};
+pub use policy::PrefetchPolicy;
+pub use redelivery::{RedeliveryPolicy, RedeliveryPolicyMap};
 
 use crate::error::Result;
 use crate::uri::{OptionValue, Query, Refused, limit, multiplier, unless_negative, unless_zero};
+use crate::wire::Destination;
 
 /// The options of a connection, `jms.*` in a URI.
 ///
@@ -77,19 +80,23 @@ pub struct ConnectionOptions {
     pub optimize_acknowledge: bool,
     /// How old such a batch may be when the next message takes it along (`optimizeAcknowledgeTimeOut`); none is 0. Default 300 milliseconds.
     pub optimize_acknowledge_timeout: Option<Duration>,
-    /// How often such batches are sent even if no message comes; none is 0. Default none.
+    /// How often such batches are sent even if no message comes; none is 0. What a listener has in hand stays out of it.
+    /// Default none.
     pub optimized_ack_scheduled_ack_interval: Option<Duration>,
     /// Topic consumers get what the broker has kept from before they came. Default false.
     pub use_retroactive_consumer: bool,
     /// Consumers ask to be the only one of their queue. Default false.
     pub exclusive_consumer: bool,
-    /// Higher priorities overtake within what was prefetched. Default false.
+    /// Higher priorities overtake within what was prefetched (`SimplePriorityMessageDispatchChannel`). Default false; a
+    /// queue of the broker that is to dispatch by priority needs `prioritizedMessages` in its policy.
     pub message_priority_supported: bool,
     /// Expired messages are not handed to the application. Default true.
     pub consumer_expiry_check_enabled: bool,
-    /// Within a transaction each message is acknowledged on its own. Default false.
+    /// Within a transaction each message is acknowledged on its own as soon as it is delivered, rather than all at the
+    /// commit; they count as consumed only with the commit all the same. Default false.
     pub transacted_individual_ack: bool,
-    /// A redelivery that waits does not hold up the messages behind it; their order is lost. Default false.
+    /// A redelivery that waits does not hold up the messages behind it; their order is lost. Each message waits as long as
+    /// its own number of redeliveries says. Default false.
     pub non_blocking_redelivery: bool,
     /// The connection learns which temporary destinations exist, by an extra consumer. Default true.
     pub watch_topic_advisories: bool,
@@ -105,7 +112,8 @@ pub struct ConnectionOptions {
     pub check_for_duplicates: bool,
     /// How many messages of a producer are remembered for that. Default 2048.
     pub audit_depth: u32,
-    /// How many producers are remembered for that. Default 64.
+    /// How many producers are remembered for that, at least. Default 64. Whoever sent them, a consumer remembers as many
+    /// messages as [`audit_depth`](Self::audit_depth), this, and twice its prefetch allow, whichever is the most.
     pub audit_maximum_producer_number: u32,
     /// How long a commit waits, once there is a connection again, for messages that the transaction received before the
     /// connection broke: each must be delivered again to the same consumer, which the application does not see; otherwise
@@ -115,9 +123,10 @@ pub struct ConnectionOptions {
     /// this one waits for the messages.
     pub consumer_failover_redelivery_wait_period: Duration,
 
-    /// The acknowledge mode of XA sessions outside a transaction, 0 to 4. Default none (-1).
+    /// How XA sessions acknowledge outside of a branch: 1 auto, 2 client, 3 dups-ok, 4 individual. Default none (-1, 0):
+    /// they receive and send within branches only.
     pub xa_ack_mode: Option<u8>,
-    /// XA resources of the same connection, rather than of the same broker, count as the same resource
+    /// XA sessions of the same connection, rather than of the same broker, count as the same resource
     /// manager. Default false.
     pub rm_id_from_connection_id: bool,
 
@@ -125,6 +134,8 @@ pub struct ConnectionOptions {
     pub prefetch_policy: PrefetchPolicy,
     /// When a message that was rolled back is shown again (`jms.redeliveryPolicy.*`).
     pub redelivery_policy: RedeliveryPolicy,
+    /// The same for some destinations, instead (`redeliveryPolicyMap`). Not to be set in a URI. Default none.
+    pub redelivery_policy_map: RedeliveryPolicyMap,
 }
 
 impl Default for ConnectionOptions {
@@ -170,11 +181,19 @@ impl Default for ConnectionOptions {
             rm_id_from_connection_id: false,
             prefetch_policy: PrefetchPolicy::default(),
             redelivery_policy: RedeliveryPolicy::default(),
+            redelivery_policy_map: RedeliveryPolicyMap::default(),
         }
     }
 }
 
 impl ConnectionOptions {
+    /// The redelivery policy for consumers of a destination.
+    pub fn redelivery_policy_of(&self, destination: &Destination) -> &RedeliveryPolicy {
+        self.redelivery_policy_map
+            .get(destination)
+            .unwrap_or(&self.redelivery_policy)
+    }
+
     /// Reads the options of a URI, which have lost their prefix `jms.`, and refuses what is none.
     pub(crate) fn read(&mut self, mut query: Query) -> Result<()> {
         query.refuse(&REFUSED)?;
@@ -417,6 +436,7 @@ mod tests {
                     maximum_redeliveries: Some(14),
                     ..RedeliveryPolicy::default()
                 },
+                redelivery_policy_map: RedeliveryPolicyMap::default(),
             }
         );
     }

@@ -14,12 +14,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::link::{Guard, Receipt};
 use crate::transaction::Transaction;
 use crate::wire::{ConsumerId, Destination, EntityId, RemoveInfo, SessionId, SessionInfo, TransactionInfo};
+use crate::xa::Enlisted;
 
 #[derive(Debug)]
 pub(crate) struct SessionInner {
     pub(crate) connection: Arc<ConnectionInner>,
     pub(crate) id: SessionId,
+    /// Of a session with branches of distributed transactions: how it acknowledges at other times.
     pub(crate) mode: AcknowledgeMode,
+    /// The session works in branches of distributed transactions.
+    pub(crate) enlisted: Option<Enlisted>,
     /// The one that is open.
     transaction: Mutex<Option<Transaction>>,
     /// Transactions are completed one after another.
@@ -36,6 +40,7 @@ impl SessionInner {
         connection: Arc<ConnectionInner>,
         id: SessionId,
         mode: AcknowledgeMode,
+        enlisted: Option<Enlisted>,
     ) -> Result<Self> {
         let info = SessionInfo {
             session_id: Some(id.clone()),
@@ -46,6 +51,7 @@ impl SessionInner {
             connection,
             id,
             mode,
+            enlisted,
             transaction: Mutex::default(),
             turn: Semaphore::new(1),
             consumers: Mutex::default(),
@@ -65,6 +71,12 @@ impl SessionInner {
 
     pub(super) fn check_transacted(&self) -> Result<()> {
         self.check_open()?;
+        if self.enlisted.is_some() {
+            return Err(Error::new(
+                ErrorKind::IllegalState,
+                "the transactions of an XA session are completed by their transaction manager",
+            ));
+        }
         if self.mode != AcknowledgeMode::Transacted {
             return Err(Error::new(
                 ErrorKind::IllegalState,
@@ -133,11 +145,17 @@ impl SessionInner {
                 _ => None,
             },
             check_expiry: options.consumer_expiry_check_enabled,
-            redelivery: options.redelivery_policy.clone(),
+            redelivery: options.redelivery_policy_of(destination).clone(),
+            by_priority: options.message_priority_supported,
+            non_blocking: options.non_blocking_redelivery,
+            individually: options.transacted_individual_ack,
             // No more acknowledgements than the prefetch can be on their way, and what comes again must not be forgotten
             // over what comes between.
             remember: if lasting && options.check_for_duplicates && destination.is_queue() {
-                (2 * prefetch_size).max(options.audit_depth as usize)
+                let producers = options.audit_maximum_producer_number as usize;
+                (2 * prefetch_size)
+                    .max(options.audit_depth as usize)
+                    .max(producers)
             } else {
                 0
             },
@@ -164,7 +182,7 @@ impl SessionInner {
     }
 
     /// The transaction that something is sent or delivered in.
-    pub(crate) fn enter(&self) -> Result<Transaction> {
+    fn enter(&self) -> Result<Transaction> {
         let connection = &self.connection;
         let mut current = self.transaction.lock();
         if let Some(transaction) = &*current {
@@ -176,13 +194,27 @@ impl SessionInner {
         Ok(current.insert(transaction).clone())
     }
 
+    /// The transaction that something is sent or delivered in now, if there is to be one.
+    pub(crate) fn current(&self) -> Result<Option<Transaction>> {
+        match (&self.enlisted, self.mode) {
+            (Some(enlisted), _) => enlisted.current(self),
+            (None, AcknowledgeMode::Transacted) => self.enter().map(Some),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// Refuses to wait for messages that could not be delivered.
+    pub(crate) fn check_enlisted(&self) -> Result<()> {
+        match &self.enlisted {
+            Some(enlisted) => enlisted.current(self).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// The transaction a message is sent in, if the session is transacted.
     pub(crate) fn enter_to_send(&self) -> Result<Option<Transaction>> {
         self.check_open()?;
-        match self.mode {
-            AcknowledgeMode::Transacted => self.enter().map(Some),
-            _ => Ok(None),
-        }
+        self.current()
     }
 
     /// Commits or rolls back.
@@ -197,7 +229,7 @@ impl SessionInner {
     }
 
     /// A transaction is over, and the consumers that stayed for it go.
-    pub(super) fn completed(&self) {
+    pub(crate) fn completed(&self) {
         let mut leaving = self.leaving.lock();
         let left: Vec<_> = leaving
             .extract_if(.., |(mailbox, _)| !mailbox.in_transaction())
@@ -215,7 +247,9 @@ impl SessionInner {
         if self.closed.swap(true, Ordering::AcqRel) {
             return RemoveInfo::NOTHING_DELIVERED;
         }
-        if self.mode == AcknowledgeMode::Transacted {
+        if let Some(enlisted) = &self.enlisted {
+            enlisted.close(self);
+        } else if self.mode == AcknowledgeMode::Transacted {
             // Only the broker's answer could fail, and the session goes anyway.
             let _ = self.complete(Step::RollBack).await;
         }
@@ -245,6 +279,9 @@ impl Drop for SessionInner {
     fn drop(&mut self) {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
+        }
+        if let Some(enlisted) = &self.enlisted {
+            enlisted.close(self);
         }
         if let Some(transaction) = self.transaction.lock().take() {
             // What waits of it need not be sent any more.

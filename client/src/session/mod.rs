@@ -14,6 +14,7 @@ use crate::consumer::{Browser, Consumer, ConsumerOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::Producer;
 use crate::wire::{Destination, DestinationKind, RemoveSubscriptionInfo, SessionId};
+use crate::xa::Enlisted;
 use completing::Step;
 use subscribe::Kind;
 
@@ -61,7 +62,19 @@ impl Session {
         mode: AcknowledgeMode,
     ) -> Result<Self> {
         Ok(Self {
-            inner: Arc::new(SessionInner::new(connection, id, mode)?),
+            inner: Arc::new(SessionInner::new(connection, id, mode, None)?),
+        })
+    }
+
+    /// One that works in branches of distributed transactions.
+    pub(crate) fn enlisted(
+        connection: Arc<ConnectionInner>,
+        id: SessionId,
+        mode: AcknowledgeMode,
+    ) -> Result<Self> {
+        let enlisted = Some(Enlisted::default());
+        Ok(Self {
+            inner: Arc::new(SessionInner::new(connection, id, mode, enlisted)?),
         })
     }
 
@@ -69,14 +82,16 @@ impl Session {
         &self.inner
     }
 
-    /// The mode (`getAcknowledgeMode`).
+    /// The mode (`getAcknowledgeMode`); of an XA session, that outside of a branch.
     pub fn acknowledge_mode(&self) -> AcknowledgeMode {
         self.inner.mode
     }
 
-    /// True if the session has transactions (`getTransacted`).
+    /// True if the session has transactions (`getTransacted`). An XA session with `jms.xaAckMode` has them while it works on a
+    /// branch.
     pub fn is_transacted(&self) -> bool {
         self.inner.mode == AcknowledgeMode::Transacted
+            || self.inner.enlisted.as_ref().is_some_and(Enlisted::is_working)
     }
 
     /// A producer for one destination (`createProducer`).

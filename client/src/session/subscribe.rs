@@ -116,7 +116,10 @@ impl SessionInner {
         };
         let answered = async { connection.link.request(Box::new(info), guard).await?.await };
         match answered.await {
-            Ok(_) => Ok(consumer),
+            Ok(_) => {
+                self.acknowledge_on_time(&consumer.mailbox)?;
+                Ok(consumer)
+            }
             Err(error) => {
                 if error.throwable().is_some() || error.is_interrupted() {
                     // The broker does not know it.
@@ -125,6 +128,31 @@ impl SessionInner {
                 Err(error)
             }
         }
+    }
+
+    /// Sends batches of acknowledgements from time to time, if that is wanted.
+    fn acknowledge_on_time(self: &Arc<Self>, mailbox: &Arc<Mailbox>) -> Result<()> {
+        let Some(every) = self.connection.options.optimized_ack_scheduled_ack_interval else {
+            return Ok(());
+        };
+        if self.mode != AcknowledgeMode::Auto || !mailbox.collects() {
+            return Ok(());
+        }
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|error| Error::new(ErrorKind::IllegalState, error.to_string()).with_source(error))?;
+        let (session, mailbox) = (Arc::downgrade(self), Arc::downgrade(mailbox));
+        runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                let (Some(session), Some(mailbox)) = (session.upgrade(), mailbox.upgrade()) else {
+                    break;
+                };
+                if !mailbox.flush_finished(session.out()).unwrap_or(false) {
+                    break;
+                }
+            }
+        });
+        Ok(())
     }
 
     fn consumer_info(

@@ -26,7 +26,7 @@ pub use grammar::{Authority, Body, Uri};
 pub use query::{OptionValue, Query, QueryOption, Refused};
 pub(crate) use query::{limit, multiplier, unless_negative, unless_zero};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::options::ConnectionOptions;
 
 /// The URI a connection factory takes when none is given.
@@ -86,22 +86,6 @@ impl ClientUri {
             options,
             text,
         })
-    }
-}
-
-impl ClientUri {
-    /// The error for an option `jms.*` that is fine and not supported, with its place.
-    pub(crate) fn unsupported(&self, name: &'static str) -> Error {
-        let option = Uri::parse(&self.text)
-            .ok()
-            .and_then(|mut uri| uri.query.take_prefix("jms.").take(name));
-        match option {
-            Some(option) => option.unsupported(),
-            None => Error::new(
-                ErrorKind::Unsupported,
-                format!("the option jms.{name} is not supported yet"),
-            ),
-        }
     }
 }
 

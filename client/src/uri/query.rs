@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::place::Place;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// No delay that a URI gives is longer: about a century, so that whoever adds it to a clock cannot overflow.
 /// People write Java's largest `long` for "never".
@@ -229,12 +229,6 @@ impl QueryOption {
     /// An error about this option that names it and its place; `what` goes behind the name.
     pub fn error(&self, what: &str) -> Error {
         self.place.error(&format!("option {} {what}", self.full_name))
-    }
-
-    /// The error for an option that is fine and not supported.
-    pub(super) fn unsupported(&self) -> Error {
-        let what = format!("the option {} is not supported yet", self.full_name);
-        self.place.error_of(ErrorKind::Unsupported, &what)
     }
 
     pub(super) fn parse_with<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T> {

@@ -5,12 +5,14 @@ mod failover;
 mod messages;
 mod subscriptions;
 mod transactions;
+mod xa;
 
 use openwire_client::{
-    AcknowledgeMode, Connection, ConnectionFactory, Consumer, Destination, Message, Producer, Session,
+    AcknowledgeMode, Connection, ConnectionFactory, ConnectionState, Consumer, ConsumerOptions, Destination,
+    Message, Producer, Session,
 };
 use tests::peers::{ActiveMq, Peers};
-use tests::{QUIET, soon};
+use tests::{PATIENCE, QUIET, soon};
 
 fn broker(test: &str) -> Option<ActiveMq> {
     Some(Peers::find(test)?.start(&[]))

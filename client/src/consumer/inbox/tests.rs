@@ -16,6 +16,9 @@ fn rules(mode: AcknowledgeMode) -> Rules {
         },
         remember: 4,
         comes_again: true,
+        by_priority: false,
+        non_blocking: false,
+        individually: false,
         browses: false,
     }
 }
@@ -284,13 +287,13 @@ fn a_transaction_settles_everything_with_its_id() {
     f.arrive(1..=4);
     f.deliver(4);
     assert_eq!(f.acks(), [(MessageAck::DELIVERED, 1, 3, 3, true)]);
-    assert!(f.inbox.has_delivered());
+    assert!(f.inbox.in_transaction());
     f.settle();
     assert_eq!(f.acks(), [(MessageAck::STANDARD, 1, 4, 4, true)]);
     // The broker has not said yet that it is so.
-    assert!(f.inbox.has_delivered());
+    assert!(f.inbox.in_transaction());
     f.inbox.committed();
-    assert!(!f.inbox.has_delivered());
+    assert!(!f.inbox.in_transaction());
 }
 
 #[test]
@@ -580,7 +583,7 @@ fn what_an_open_transaction_has_received_is_not_shown_again() {
     assert_eq!(f.inbox.part(), Part::Whole);
     assert_eq!(f.acks(), [(MessageAck::STANDARD, 1, 4, 4, true)]);
     f.inbox.committed();
-    assert!(!f.inbox.has_delivered());
+    assert!(!f.inbox.in_transaction());
     // Whoever sends them once more means it.
     f.arrive(1..=1);
     assert_eq!(f.deliver(1), once(1..=1));
@@ -647,7 +650,7 @@ fn what_comes_again_for_a_commit_under_way_is_not_of_the_next_transaction() {
     f.inbox.settle(&transaction, &mut f.acks);
     assert_eq!(f.acks(), [(MessageAck::STANDARD, 1, 2, 2, true)]);
     f.inbox.committed();
-    assert!(f.inbox.has_delivered());
+    assert!(f.inbox.in_transaction());
     f.settle();
     assert_eq!(f.acks(), [(MessageAck::STANDARD, 3, 3, 1, true)]);
 }
@@ -671,7 +674,7 @@ fn what_is_in_doubt_is_shown_again_if_it_comes() {
     let mut f = broken_transaction(2, 0);
     f.settle();
     f.inbox.abandoned();
-    assert!(!f.inbox.has_delivered());
+    assert!(!f.inbox.in_transaction());
     f.interrupted();
     f.arrive(1..=3);
     assert_eq!(f.deliver(9), [(1, 1), (2, 1), (3, 0)]);
