@@ -126,6 +126,16 @@ pub(super) fn complete(xid: &Xid, how: Ended) {
 }
 
 impl Branch {
+    /// A connection that has worked on it, this one if it has.
+    pub(super) fn worker(&self, preferred: &Arc<ConnectionInner>) -> Option<Arc<ConnectionInner>> {
+        let mut workers = self.parts.iter().filter_map(|part| part.connection.upgrade());
+        let first = workers.next()?;
+        if Arc::ptr_eq(&first, preferred) || workers.any(|worker| Arc::ptr_eq(&worker, preferred)) {
+            return Some(preferred.clone());
+        }
+        Some(first)
+    }
+
     /// A connection broke before it was prepared: the broker has rolled back what came over it.
     pub(super) fn is_lost(&self) -> bool {
         !self.prepared

@@ -55,8 +55,9 @@ pub enum Vote {
 /// sends nor receives, unless `jms.xaAckMode` says how.
 ///
 /// The steps [`prepare`](Self::prepare), [`commit`](Self::commit), [`rollback`](Self::rollback), [`forget`](Self::forget) and
-/// [`recover`](Self::recover) can be made over any XA session of the same broker, whoever did the work. The error of a step
-/// has its [`xa_code`](Error::xa_code).
+/// [`recover`](Self::recover) can be made over any XA session of the same broker, whoever did the work. (ActiveMQ's brokers
+/// prepare a branch, and commit it in one phase, only over a connection that has worked on it; such a connection of this
+/// process is found and used.) The error of a step has its [`xa_code`](Error::xa_code).
 ///
 /// When the last handle is gone, producers and consumers included, the session is closed without waiting; see
 /// [`close`](Self::close).
@@ -293,7 +294,7 @@ impl XaSession {
     /// Not cancel safe: if the future is dropped the branch may be prepared or not.
     pub async fn prepare(&self, xid: &Xid) -> Result<Vote> {
         self.check_ended(xid)?;
-        Steps::new(self.connection(), xid).prepare().await
+        Steps::of_worker(self.connection(), xid).prepare().await
     }
 
     /// Commits a branch (`commit`): the second phase, or both at once.
@@ -312,10 +313,13 @@ impl XaSession {
     #[tracing::instrument(level = "debug", skip(self), fields(session = %self.session.inner().id))]
     pub async fn commit(&self, xid: &Xid, one_phase: bool) -> Result<()> {
         self.check_ended(xid)?;
-        let steps = Steps::new(self.connection(), xid);
         match one_phase {
-            true => steps.commit_one_phase().await,
-            false => steps.commit_two_phase().await,
+            true => {
+                Steps::of_worker(self.connection(), xid)
+                    .commit_one_phase()
+                    .await
+            }
+            false => Steps::new(self.connection(), xid).commit_two_phase().await,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::wire::{Command, TransactionId, TransactionInfo};
 
 /// Asks the broker of one connection.
 pub(super) struct Steps<'a> {
-    connection: &'a Arc<ConnectionInner>,
+    connection: Arc<ConnectionInner>,
     xid: &'a Xid,
 }
 
@@ -27,8 +27,20 @@ struct Answer {
 }
 
 impl<'a> Steps<'a> {
-    pub(super) fn new(connection: &'a Arc<ConnectionInner>, xid: &'a Xid) -> Self {
-        Self { connection, xid }
+    pub(super) fn new(connection: &Arc<ConnectionInner>, xid: &'a Xid) -> Self {
+        Self {
+            connection: connection.clone(),
+            xid,
+        }
+    }
+
+    /// For steps that a broker takes only over a connection that has worked on the branch: over that one, if it is known.
+    pub(super) fn of_worker(connection: &Arc<ConnectionInner>, xid: &'a Xid) -> Self {
+        let worker = branches::find(xid).and_then(|branch| branch.worker(connection));
+        Self {
+            connection: worker.unwrap_or_else(|| connection.clone()),
+            xid,
+        }
     }
 
     fn info(&self, step: i8) -> TransactionInfo {
@@ -42,7 +54,7 @@ impl<'a> Steps<'a> {
 
     /// Sends a step and waits for its answer, as long as a request may take.
     async fn ask(&self, step: i8, guard: Guard) -> Answer {
-        let connection = self.connection;
+        let connection = &self.connection;
         let (over, broker) = (connection.link.connection(), connection.hub.broker_now());
         let result = within(connection.options.request_timeout, async {
             connection.link.request(self.info(step), guard).await?.await
@@ -74,7 +86,11 @@ impl<'a> Steps<'a> {
             Err(error) if error.is_interrupted() => Err(self.lost()),
             Err(error) if error.throwable().is_some() => {
                 branches::complete(self.xid, Ended::RolledBack);
-                Err(error)
+                // How ActiveMQ says that it knows no such branch.
+                Err(match error.is_illegal_state() {
+                    true => error.with_xa(XaCode::UnknownXid),
+                    false => error.with_xa(XaCode::ResourceManager),
+                })
             }
             Err(error) => Err(self.in_doubt("prepare", error)),
         }
@@ -82,7 +98,7 @@ impl<'a> Steps<'a> {
 
     /// The connection broke before the answer to a first phase: whoever comes next is asked what is prepared.
     async fn find_prepared(&self, before: Option<Arc<str>>, error: Error) -> Result<Vote> {
-        let Ok(prepared) = recover(self.connection).await else {
+        let Ok(prepared) = recover(&self.connection).await else {
             return Err(self.in_doubt("prepare", error));
         };
         if prepared.contains(self.xid) {
