@@ -95,6 +95,7 @@
 //! * `tls` (default): `ssl:` URIs, through rustls.
 //! * `http` (default): lists of brokers from the web (`updateURIsURL=http://…`), through ureq.
 
+pub mod advisory;
 pub mod discovery;
 #[doc(hidden)]
 pub mod environment;
@@ -102,6 +103,7 @@ pub mod error;
 pub mod events;
 pub mod message;
 pub mod options;
+pub mod schedule;
 pub mod transport;
 pub mod uri;
 pub mod wire;

@@ -14,7 +14,7 @@ use super::metadata::ConnectionMetadata;
 use super::progress::Alarm;
 use super::stats::Counters;
 use crate::consumer::{Audit, Mailbox};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Publisher};
 use crate::link::Upper;
 use crate::producer::Flow;
@@ -127,6 +127,17 @@ impl Hub {
 
     pub(crate) fn remove_flow(&self, id: &ProducerId) {
         self.flows.write().remove(&producer_key(id));
+    }
+
+    /// Refuses to wait for messages that are not delivered.
+    pub(crate) fn check_started(&self) -> Result<()> {
+        match self.started.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::IllegalState,
+                "the connection is not started, so that nothing is delivered",
+            )),
+        }
     }
 
     pub(super) fn was_started(&self) -> bool {
@@ -334,8 +345,5 @@ fn millis(duration: Duration) -> u64 {
 }
 
 fn closed_by_broker() -> Error {
-    Error::new(
-        crate::error::ErrorKind::Closed,
-        "the broker has closed the consumer",
-    )
+    Error::new(ErrorKind::Closed, "the broker has closed the consumer")
 }

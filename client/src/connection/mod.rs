@@ -24,11 +24,13 @@ pub(crate) use hub::Hub;
 pub use metadata::ConnectionMetadata;
 pub use stats::ConnectionStats;
 
+use crate::advisory::{Advisories, DestinationSource, topics};
 use crate::deadline::timeout_at;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{ConnectionState, Events};
 use crate::link::{Ended, EndpointStatus, Guard, Link, Receipt};
 use crate::options::ConnectionOptions;
+use crate::schedule::Scheduler;
 use crate::session::{AcknowledgeMode, Session, SessionInner};
 use crate::wire::{Command, ConnectionId, Destination, DestinationInfo, RemoveInfo, SessionId};
 use crate::xa::XaSession;
@@ -152,6 +154,47 @@ impl Connection {
         let session = XaSession::new(self.inner.clone(), self.inner.next_session())?;
         self.inner.keep(session.session());
         Ok(session)
+    }
+
+    /// Listens to what the broker tells on one of the [`topics`](crate::advisory::topics) of advisories, or several.
+    ///
+    /// # Errors
+    ///
+    /// [`is_invalid_destination`](Error::is_invalid_destination) for another topic; what the broker answers;
+    /// [`is_timeout`](Error::is_timeout); [`is_closed`](Error::is_closed).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped nothing is listened to.
+    pub async fn advisories(&self, topic: &Destination) -> Result<Advisories> {
+        let session = self.create_session(AcknowledgeMode::Auto).await?;
+        Advisories::new(session, topic).await
+    }
+
+    /// Keeps a list of the broker's destinations (`getDestinationSource`).
+    ///
+    /// # Errors
+    ///
+    /// As [`advisories`](Self::advisories); [`is_illegal_state`](Error::is_illegal_state) outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped there is no list.
+    pub async fn destinations(&self) -> Result<DestinationSource> {
+        DestinationSource::start(self.advisories(&topics::all_destinations()).await?)
+    }
+
+    /// Looks at and removes the messages that the broker is to deliver later.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::create_producer`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped there is none.
+    pub async fn scheduler(&self) -> Result<Scheduler> {
+        Scheduler::new(self.create_session(AcknowledgeMode::Auto).await?).await
     }
 
     /// The client id (`getClientID`): the one that was set, or a generated one.

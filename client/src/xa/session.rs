@@ -314,11 +314,7 @@ impl XaSession {
     pub async fn commit(&self, xid: &Xid, one_phase: bool) -> Result<()> {
         self.check_ended(xid)?;
         match one_phase {
-            true => {
-                Steps::of_worker(self.connection(), xid)
-                    .commit_one_phase()
-                    .await
-            }
+            true => Steps::of_worker(self.connection(), xid).commit_one_phase().await,
             false => Steps::new(self.connection(), xid).commit_two_phase().await,
         }
     }

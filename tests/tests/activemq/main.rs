@@ -1,8 +1,28 @@
 //! The client against a real ActiveMQ.
+//!
+//! What a broker has to do is a scene: a function that takes the URL of one. [`scenes`] plays it at a real ActiveMQ of its
+//! own; others can play it elsewhere.
+
+/// A test for each scene of the module `scene`, with a broker that is started with these options.
+macro_rules! scenes {
+    ($options:expr => $($name:ident),* $(,)?) => { $(
+        #[tokio::test]
+        async fn $name() {
+            if let Some(broker) = broker_with(stringify!($name), &$options) {
+                scene::$name(&broker.url()).await;
+            }
+        }
+    )* };
+}
 
 mod acknowledge;
+mod advisories;
+mod consumers;
 mod failover;
+mod groups;
 mod messages;
+mod redelivery;
+mod scheduled;
 mod subscriptions;
 mod transactions;
 mod xa;
@@ -15,7 +35,12 @@ use tests::peers::{ActiveMq, Peers};
 use tests::{PATIENCE, QUIET, soon};
 
 fn broker(test: &str) -> Option<ActiveMq> {
-    Some(Peers::find(test)?.start(&[]))
+    broker_with(test, &[])
+}
+
+/// `options` are those of `activemq.sh start`.
+fn broker_with(test: &str, options: &[&str]) -> Option<ActiveMq> {
+    Some(Peers::find(test)?.start(options))
 }
 
 async fn connect(uri: &str) -> Connection {
@@ -83,7 +108,12 @@ fn text(message: &Message) -> String {
 
 /// What is left in a queue, as another connection sees it.
 async fn left(broker: &ActiveMq, queue: &Destination) -> Vec<String> {
-    let connection = connect(&broker.url()).await;
+    left_at(&broker.url(), queue).await
+}
+
+/// The same of a broker of this URL.
+async fn left_at(url: &str, queue: &Destination) -> Vec<String> {
+    let connection = connect(url).await;
     let session = session(&connection, AcknowledgeMode::Auto).await;
     let consumer = consumer(&session, queue).await;
     let mut texts = Vec::new();
