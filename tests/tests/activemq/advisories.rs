@@ -48,7 +48,7 @@ const TALKATIVE: &str = r#"<beans xmlns="http://www.springframework.org/schema/b
       <policyEntry queue=">" advisoryForDelivery="true" advisoryForConsumed="true" includeBodyForAdvisory="true"/>
       <policyEntry topic=">" advisoryForSlowConsumers="true" advisoryForDiscardingMessages="true"
           sendAdvisoryIfNoConsumers="true">
-        <pendingMessageLimitStrategy><constantPendingMessageLimitStrategy limit="2"/></pendingMessageLimitStrategy>
+        <pendingMessageLimitStrategy><constantPendingMessageLimitStrategy limit="6"/></pendingMessageLimitStrategy>
       </policyEntry>
     </policyEntries></policyMap></destinationPolicy>
     <transportConnectors>

@@ -1,5 +1,6 @@
 //! The client against a peer that does exactly what the test says.
 
+mod branches;
 mod closing;
 mod connecting;
 mod credentials;

@@ -691,3 +691,169 @@ fn what_was_shown_is_not_remembered_for_ever() {
     f.arrive(1..=1);
     assert_eq!(f.deliver(1), once(1..=1));
 }
+
+fn branch(number: i32) -> TransactionId {
+    TransactionId::Xa(crate::wire::XaTransactionId {
+        format_id: number,
+        ..Default::default()
+    })
+}
+
+#[test]
+fn each_branch_acknowledges_its_own_and_leaves_room_for_those_of_others() {
+    let mut f = fixture(rules(AcknowledgeMode::Transacted));
+    f.arrive(1..=5);
+    // 1, 4 and 5 belong to the first, 2 and 3 to the second.
+    for (number, takes) in [(1, 1), (2, 2), (1, 2)] {
+        f.transaction = Some(branch(number));
+        f.deliver(takes);
+        f.acks.retain(|ack| ack.ack_type != MessageAck::DELIVERED);
+        f.inbox.end_branch(&branch(number), &mut f.acks);
+    }
+    let standard = |first, last, count| (MessageAck::STANDARD, first, last, count, true);
+    assert_eq!(
+        f.acks(),
+        [standard(1, 1, 1), standard(2, 3, 2), standard(4, 5, 2)]
+    );
+    f.inbox.branch_committed(&branch(1));
+    assert!(f.inbox.in_transaction());
+    f.inbox.branch_rolled_back(&branch(2), f.now, 0.5, &mut f.acks);
+    assert!(!f.inbox.in_transaction());
+    f.now += Duration::from_secs(1);
+    assert_eq!(f.deliver(5), [(2, 1), (3, 1)]);
+}
+
+#[test]
+fn a_branch_is_not_whole_over_another_connection_and_its_messages_come_again() {
+    let mut f = fixture(rules(AcknowledgeMode::Transacted));
+    f.arrive(1..=2);
+    f.transaction = Some(branch(1));
+    f.deliver(1);
+    f.inbox.end_branch(&branch(1), &mut f.acks);
+    f.transaction = Some(branch(2));
+    f.deliver(1);
+    f.interrupted();
+    assert!(!f.inbox.in_transaction());
+    f.acks();
+    f.inbox.branch_rolled_back(&branch(1), f.now, 0.5, &mut f.acks);
+    f.inbox.end_branch(&branch(2), &mut f.acks);
+    assert_eq!(f.acks(), []);
+    // They are shown, as what they are, even if the broker does not know.
+    f.arrive(1..=2);
+    assert_eq!(f.deliver(2), [(1, 1), (2, 1)]);
+}
+
+#[test]
+fn a_session_that_acknowledges_by_itself_does_not_in_a_branch() {
+    let mut f = fixture(Rules {
+        batch: Some(5),
+        ..rules(AcknowledgeMode::Auto)
+    });
+    f.arrive(1..=3);
+    f.deliver(1);
+    assert_eq!(f.acks(), []);
+    f.transaction = Some(branch(1));
+    f.deliver(1);
+    // What came before goes before.
+    assert_eq!(f.acks(), [(MessageAck::STANDARD, 1, 1, 1, false)]);
+    f.inbox.flush(&mut f.acks);
+    assert_eq!(f.inbox.acknowledge_all(&mut f.acks), 0);
+    assert_eq!(f.acks(), []);
+    f.inbox.end_branch(&branch(1), &mut f.acks);
+    assert_eq!(f.acks(), [(MessageAck::STANDARD, 2, 2, 1, true)]);
+    f.transaction = None;
+    f.deliver(1);
+    f.inbox.flush(&mut f.acks);
+    assert_eq!(f.acks(), [(MessageAck::STANDARD, 3, 3, 1, false)]);
+}
+
+#[test]
+fn what_waits_for_its_redelivery_holds_nobody_up() {
+    let mut f = fixture(Rules {
+        non_blocking: true,
+        ..rules(AcknowledgeMode::Client)
+    });
+    f.arrive(1..=3);
+    f.deliver(2);
+    f.inbox.recover(f.now, 0.5, &mut f.acks);
+    assert_eq!(f.inbox.paused_until(f.now), None);
+    assert_eq!(f.deliver(5), [(3, 0)]);
+    let due = f.now + Duration::from_secs(1);
+    assert_eq!(f.inbox.wake(f.now), Some(due));
+    // It is still the broker's to wait for them: no range goes over them.
+    f.arrive(4..=4);
+    f.deliver(1);
+    f.acks();
+    f.inbox.acknowledge_all(&mut f.acks);
+    assert_eq!(f.acks(), [(MessageAck::STANDARD, 3, 4, 2, false)]);
+    f.now = due;
+    assert_eq!(f.inbox.wake(f.now), None);
+    assert_eq!(f.deliver(5), [(1, 1), (2, 1)]);
+    f.interrupted();
+    assert_eq!(f.inbox.wake(f.now), None);
+}
+
+#[test]
+fn a_batch_that_is_due_leaves_out_what_is_in_hand() {
+    let mut f = fixture(Rules {
+        batch: Some(5),
+        ..rules(AcknowledgeMode::Auto)
+    });
+    f.arrive(1..=3);
+    for _ in 0..2 {
+        let message = f.take(true).unwrap();
+        f.inbox.processed(&message, &mut f.acks);
+    }
+    let in_hand = f.take(true).unwrap();
+    f.inbox.flush_finished(&mut f.acks);
+    assert_eq!(f.acks(), [(MessageAck::STANDARD, 1, 2, 2, false)]);
+    f.inbox.processed(&in_hand, &mut f.acks);
+    f.inbox.flush_finished(&mut f.acks);
+    assert_eq!(f.acks(), [(MessageAck::STANDARD, 3, 3, 1, false)]);
+}
+
+#[test]
+fn individual_acknowledgements_of_a_transaction_are_not_repeated_unless_it_broke() {
+    let mut f = fixture(Rules {
+        individually: true,
+        ..rules(AcknowledgeMode::Transacted)
+    });
+    f.arrive(1..=2);
+    f.deliver(2);
+    let one = |number| (MessageAck::INDIVIDUAL, number, number, 1, true);
+    let numbers = |acks: Vec<Ack>| {
+        acks.into_iter()
+            .map(|ack| (ack.0, ack.2, ack.4))
+            .collect::<Vec<_>>()
+    };
+    let wanted = [1, 2].map(|number| (one(number).0, number, true));
+    assert_eq!(numbers(f.acks()), wanted);
+    f.interrupted();
+    f.come_again(1..=2);
+    f.acks();
+    f.settle();
+    let again = f.acks();
+    assert_eq!(again, [(MessageAck::STANDARD, 1, 2, 2, true)]);
+    f.inbox.committed();
+}
+
+#[test]
+fn higher_priorities_are_delivered_first() {
+    let mut f = fixture(Rules {
+        by_priority: true,
+        ..rules(AcknowledgeMode::Client)
+    });
+    for (number, priority) in [(1, 0), (2, 9), (3, 4), (4, 9)] {
+        let mut dispatch = dispatch(number);
+        if let Some(message) = dispatch.message.as_mut().and_then(Arc::get_mut) {
+            message.priority = priority;
+        }
+        f.inbox.dispatch(dispatch).unwrap();
+    }
+    assert_eq!(f.deliver(3), [(2, 0), (4, 0), (3, 0)]);
+    f.acks();
+    // Nobody has seen the first one yet.
+    f.inbox.acknowledge_all(&mut f.acks);
+    assert_eq!(f.acks(), [(MessageAck::STANDARD, 2, 4, 3, false)]);
+    assert_eq!(f.deliver(1), [(1, 0)]);
+}
