@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use openwire_client::{
-    AcknowledgeMode, Connection, ConnectionFactory, Destination, Listener, Message, Result,
+    AcknowledgeMode, Connection, ConnectionFactory, Destination, Error, Listener, Message, Result,
 };
 
 /// How long an answer may take.
@@ -69,7 +69,7 @@ async fn serve(connection: &Connection, queue: &Destination) -> Result<Listener>
             if let Some(to) = request.reply_to() {
                 producer.send_to(to, answer).await?;
             }
-            Result::Ok(())
+            Ok::<_, Error>(())
         }
     })
 }

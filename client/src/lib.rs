@@ -40,8 +40,10 @@
 //!   [`Connection::state`] tell what happens, and the table below what each call gets.
 //! * **Errors answer questions**: [`Error::is_timeout`], [`Error::is_security`], … and [`Error::retry`]: what to do
 //!   now.
-//! * **Options** stand in the URI with ActiveMQ's names. One that does not exist is an error, and so is one that this
-//!   library does not heed yet.
+//! * **Options** stand in the URI with ActiveMQ's names. One that does not exist is an error, and so is one that means
+//!   nothing here, such as those about Java's threads.
+//! * **More than sending and receiving**: distributed transactions ([`xa`]), what brokers tell about themselves
+//!   ([`advisory`]), messages that are delivered later ([`schedule`]).
 //!
 //! # What it tells
 //!
@@ -151,6 +153,10 @@ mod tests {
         check::<Events>();
         check::<Message>();
         check::<TemporaryDestination>();
+        check::<advisory::Advisories>();
+        check::<advisory::DestinationSource>();
+        check::<schedule::Scheduler>();
+        check::<xa::XaSession>();
         check::<Error>();
     }
 }

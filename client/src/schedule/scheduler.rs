@@ -50,7 +50,7 @@ impl Scheduler {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe.
+    /// Cancel safe, but for a temporary queue that may be left until the connection ends.
     pub async fn browse(&self) -> Result<Vec<Message>> {
         self.ask(Message::new()).await
     }
@@ -63,7 +63,7 @@ impl Scheduler {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe.
+    /// As [`browse`](Self::browse).
     pub async fn browse_between(&self, from: SystemTime, to: SystemTime) -> Result<Vec<Message>> {
         self.ask(between(from, to)?).await
     }

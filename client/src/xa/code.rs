@@ -125,7 +125,7 @@ impl XaCode {
             let (_, rest) = message.split_once(MARKER)?;
             let end = rest
                 .char_indices()
-                .find(|&(at, c)| !c.is_ascii_digit() && !(at == 0 && c == '-'))
+                .find(|&(at, c)| !(c.is_ascii_digit() || (at == 0 && c == '-')))
                 .map_or(rest.len(), |(at, _)| at);
             rest[..end].parse().ok()
         });
