@@ -13,6 +13,7 @@ scenes! { [] =>
     what_closes_with_a_branch_rolls_it_back_unless_it_is_prepared,
     several_sessions_work_on_one_branch_and_another_connection_completes_it,
     nothing_happens_outside_of_a_branch_unless_there_is_an_acknowledge_mode,
+    what_a_prepared_branch_has_received_goes_to_nobody_else,
 }
 
 async fn xa_session(connection: &Connection) -> XaSession {
@@ -101,7 +102,7 @@ async fn a_break_ends_what_is_not_prepared_and_nothing_else() {
     assert!(error.is_rolled_back());
     assert_eq!(
         soon("recovering", session.recover()).await.unwrap(),
-        [prepared.clone()]
+        std::slice::from_ref(&prepared)
     );
     commit(&session, &prepared, false).await;
     let again = xid(&connection, 4);
@@ -148,7 +149,7 @@ mod scene {
                 assert_eq!(prepare(&session, &xid).await, Vote::Commit);
                 assert_eq!(
                     soon("recovering", session.recover()).await.unwrap(),
-                    [xid.clone()]
+                    std::slice::from_ref(&xid)
                 );
             }
             commit(&session, &xid, one_phase).await;
@@ -377,5 +378,28 @@ mod scene {
         }
         assert_eq!(left_at(url, &queue).await, ["1"]);
         close(&manager).await;
+    }
+
+    pub(super) async fn what_a_prepared_branch_has_received_goes_to_nobody_else(url: &str) {
+        let (connection, others) = (connect(url).await, connect(url).await);
+        let queue = Destination::queue("xa.prepared");
+        send(&connection, &queue, 2).await;
+        let session = xa_session(&connection).await;
+        let receiver = consumer(&session, &queue).await;
+        let xid = xid(&connection, 1);
+        start(&session, &xid).await;
+        assert_eq!(receive_texts(&receiver, 1).await, ["1"]);
+        end(&session, &xid).await;
+        assert_eq!(prepare(&session, &xid).await, Vote::Commit);
+        drop(receiver);
+        let other = super::session(&others, AcknowledgeMode::Auto).await;
+        let waiting = consumer(&other, &queue).await;
+        // The consumer stays for its branch, at the broker, and so does what it was sent.
+        assert!(waiting.receive_timeout(QUIET).await.unwrap().is_none());
+        commit(&session, &xid, false).await;
+        assert_eq!(receive_texts(&waiting, 1).await, ["2"]);
+        close(&connection).await;
+        close(&others).await;
+        assert_eq!(left_at(url, &queue).await, Vec::<String>::new());
     }
 }
