@@ -26,7 +26,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs a broker until SIGTERM or Ctrl-C
-    Start(start::Options),
+    Start(Box<start::Options>),
     /// Puts load on a broker, this one or any other that speaks OpenWire, and measures
     Bench(bench::Options),
     Soak(soak::Options),
@@ -96,7 +96,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         None => start::run(cli.start),
-        Some(Command::Start(options)) => start::run(options),
+        Some(Command::Start(options)) => start::run(*options),
         Some(Command::Bench(options)) => bench::run(options),
         Some(Command::Soak(options)) => soak::run(options),
         Some(Command::HashPassword) => access::hash_password(),
