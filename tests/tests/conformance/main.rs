@@ -14,6 +14,7 @@ mod durable;
 mod headers;
 mod host;
 mod kinds;
+mod listening;
 mod not_yet;
 mod producers;
 mod queues;
@@ -27,6 +28,7 @@ mod topics;
 mod transactions;
 mod types;
 mod wire;
+mod xa;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -48,11 +50,13 @@ const SUBJECTS: &[&[Check]] = &[
     selectors::CHECKS,
     temporary::CHECKS,
     transactions::CHECKS,
+    xa::CHECKS,
     acknowledge::CHECKS,
     consumers::CHECKS,
     dead_letters::CHECKS,
     scheduled::CHECKS,
     advisory::CHECKS,
+    listening::CHECKS,
     connection::CHECKS,
     producers::CHECKS,
     wire::CHECKS,

@@ -9,7 +9,7 @@ use openwire_client::{Consumer, Destination, Message, Session};
 use crate::check::{Failure, Outcome, same};
 
 /// Whatever a broker is going to do, it has done by then.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What [`nothing_more`] sends.
 const LAST: &str = "and nothing else";
