@@ -28,7 +28,7 @@ impl Maker {
                 broker: peers.start(&["--scheduler"]),
                 _store: None,
             },
-            Self::BrokerLite => Host::start_broker_lite(vec!["--memory".into()], None),
+            Self::BrokerLite => Host::start_broker_lite(vec!["--memory".into(), "--scheduler".into()], None),
         }
     }
 
@@ -41,7 +41,10 @@ impl Maker {
                 broker: peers.start(&["--persistent", &directory, "--scheduler"]),
                 _store: Some(store),
             },
-            Self::BrokerLite => Host::start_broker_lite(vec!["--data".into(), directory], Some(store)),
+            Self::BrokerLite => Host::start_broker_lite(
+                vec!["--data".into(), directory, "--scheduler".into()],
+                Some(store),
+            ),
         }
     }
 }
