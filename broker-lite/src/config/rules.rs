@@ -61,10 +61,6 @@ pub(super) fn not_served(policy: &Policy) -> impl Iterator<Item = &'static str> 
             policy.network_replay.is_some(),
             "policy.networkBridgeFilterFactory",
         ),
-        (
-            policy.advisory_for_discarding_messages,
-            "policy.advisoryForDiscardingMessages",
-        ),
         (policy.advisory_for_dispatched, "policy.advisoryForDispatched"),
         (!policy.use_prefetch_extension, "policy.usePrefetchExtension"),
         (policy.audit != usual.audit, "policy.enableAudit"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use openwire_client::wire::{Destination, Message, ValueRef, find_value};
 
-use super::effect::Then;
+use super::effect::{ConnectionKey, Then};
 use super::refusal::Refusal;
 use super::schedule::{Loading, fits, with_properties};
 use super::{Core, Outcome, Turn};
@@ -50,6 +50,8 @@ struct Browse {
     wake: i64,
     /// Until when there has to be room for more.
     until: i64,
+    /// As in ActiveMQ, who asked is answered when everything was shown.
+    reply: Option<Then>,
 }
 
 impl Browses {
@@ -101,6 +103,9 @@ impl Core {
         match asked {
             Asked::Browse(reply_to) => {
                 let rest: VecDeque<_> = self.jobs_within(range).into();
+                if rest.is_empty() {
+                    return Ok(Outcome::Done);
+                }
                 let shown: usize = self
                     .jobs
                     .browses
@@ -118,7 +123,9 @@ impl Core {
                     rest,
                     wake: turn.now,
                     until: turn.now.saturating_add(PATIENCE),
+                    reply,
                 });
+                return Ok(Outcome::Answered);
             }
             Asked::Remove(id) => {
                 let found: Vec<_> = self.jobs.find(&id).into_iter().collect();
@@ -163,7 +170,7 @@ impl Core {
             if turn.now >= browse.until {
                 tracing::warn!(reply_to = %browse.reply_to, left = browse.rest.len(),
                     "there is no room to show what is scheduled");
-                self.jobs.browses.list.pop_front();
+                self.end_browse(turn);
             } else {
                 browse.wake = turn.now.saturating_add(SOON);
             }
@@ -179,8 +186,7 @@ impl Core {
             }
         }
         if shown.is_empty() {
-            self.jobs.browses.list.pop_front();
-            return;
+            return self.end_browse(turn);
         }
         browse.until = turn.now.saturating_add(PATIENCE);
         if self.config.stored {
@@ -205,6 +211,9 @@ impl Core {
         let Some(browse) = self.jobs.browses.list.pop_front() else {
             return;
         };
+        let reply_to = browse.reply_to.clone();
+        let more = !browse.rest.is_empty();
+        let mut gone = false;
         for (sequence, message) in bodies {
             let id = self.jobs.id_of(sequence);
             let Some(mut copy) = with_properties(&message, |properties| {
@@ -219,20 +228,38 @@ impl Core {
             copy.message_type = Some("Advisory".into());
             copy.persistent = false;
             copy.original_destination = copy.destination.take();
-            copy.destination = Some(browse.reply_to.clone());
+            copy.destination = Some(reply_to.clone());
             let copy = Arc::new(copy);
             match self.route(&copy, turn) {
                 Ok(routes) => {
                     self.publish(routes, copy, None, turn);
                 }
                 Err(refusal) => {
-                    tracing::warn!(reply_to = %browse.reply_to, %refusal, "who browsed what is scheduled is gone");
-                    return;
+                    tracing::warn!(%reply_to, %refusal, "who browsed what is scheduled is gone");
+                    gone = true;
+                    break;
                 }
             }
         }
-        if !browse.rest.is_empty() {
-            self.jobs.browses.list.push_back(browse);
+        match more && !gone {
+            true => self.jobs.browses.list.push_back(browse),
+            false => self.answer(browse.reply, Ok(Outcome::Done), turn),
+        }
+    }
+
+    /// The browser whose turn it is gets nothing more.
+    fn end_browse(&mut self, turn: &mut Turn<'_>) {
+        if let Some(browse) = self.jobs.browses.list.pop_front() {
+            self.answer(browse.reply, Ok(Outcome::Done), turn);
+        }
+    }
+
+    /// The connection ended: it waits for no answer, and its key may get another meaning.
+    pub(super) fn forget_browses(&mut self, connection: ConnectionKey) {
+        for browse in &mut self.jobs.browses.list {
+            browse
+                .reply
+                .take_if(|reply| matches!(reply, Then::Reply { to, .. } if *to == connection));
         }
     }
 }

@@ -461,6 +461,7 @@ impl Core {
 
     fn forget_with(&mut self, key: ConnectionKey, delivered: i64, turn: &mut Turn<'_>) {
         self.forget_held_back(key);
+        self.forget_browses(key);
         self.together(turn, |core, turn| {
             core.forget_transactions(key, turn);
             let consumers: Vec<_> = core.connections[key.0 as usize]

@@ -329,7 +329,12 @@ impl Core {
     }
 
     /// Answers a command after its turn.
-    fn answer(&mut self, reply: Option<Then>, result: Result<Outcome, Refusal>, turn: &mut Turn<'_>) {
+    pub(super) fn answer(
+        &mut self,
+        reply: Option<Then>,
+        result: Result<Outcome, Refusal>,
+        turn: &mut Turn<'_>,
+    ) {
         let Some(Then::Reply { to, response }) = reply else {
             return;
         };

@@ -635,7 +635,7 @@ mod tests {
     #[test]
     fn a_consumer_can_only_lower_its_pending_limit() {
         assert_eq!(PendingLimit::Unlimited.for_consumer(10, 0), None);
-        assert_eq!(PendingLimit::Unlimited.for_consumer(10, 5), Some(5));
+        assert_eq!(PendingLimit::Unlimited.for_consumer(10, 5), None);
         assert_eq!(PendingLimit::Constant(3).for_consumer(10, 5), Some(3));
         assert_eq!(PendingLimit::Constant(3).for_consumer(10, -1), Some(3));
         assert_eq!(PendingLimit::Constant(0).for_consumer(10, 5), Some(0));

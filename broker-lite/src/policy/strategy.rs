@@ -212,18 +212,18 @@ pub enum PendingLimit {
 impl PendingLimit {
     /// The limit for a consumer, `None` without one.
     ///
-    /// `asked` is the consumer's own `maximumPendingMessageLimit`, which can only lower what the policy says; 0 and less
-    /// ask for nothing.
+    /// `asked` is the consumer's own `maximumPendingMessageLimit`, which can only lower what the policy says, and says
+    /// nothing where the policy sets no limit, as in ActiveMQ; 0 and less ask for nothing.
     pub fn for_consumer(self, prefetch: u32, asked: i32) -> Option<u32> {
         let limit = match self {
-            Self::Unlimited => None,
-            Self::Constant(limit) => Some(limit),
-            Self::PrefetchRate(rate) => Some((f64::from(prefetch) * rate) as u32),
+            Self::Unlimited => return None,
+            Self::Constant(limit) => limit,
+            Self::PrefetchRate(rate) => (f64::from(prefetch) * rate) as u32,
         };
-        match u32::try_from(asked) {
+        Some(match u32::try_from(asked) {
             Ok(0) | Err(_) => limit,
-            Ok(asked) => Some(limit.map_or(asked, |limit| limit.min(asked))),
-        }
+            Ok(asked) => limit.min(asked),
+        })
     }
 }
 

@@ -450,14 +450,25 @@ fn a_message_whose_destination_is_gone_is_counted() {
 }
 
 /// Asks the scheduler for something; gives back the answer.
-fn manage(rig: &mut Rig, client: Client, number: i64, pairs: &[(&str, Value)]) -> Result<(), String> {
+fn ask_scheduler(rig: &mut Rig, client: Client, number: i64, pairs: &[(&str, Value)]) {
     let message = Message {
         destination: Some(Destination::topic("ActiveMQ.Scheduler.Management")),
         reply_to: Some(Destination::queue("replies")),
         persistent: false,
         ..scheduled(client, number, pairs)
     };
-    rig.ask(client, Arc::new(message))
+    let mut command = Command::from(Arc::new(message));
+    command.set_header(77, true);
+    rig.say(client, command);
+}
+
+/// Asks the scheduler for something and waits for the answer, which comes when everything asked for was shown.
+fn manage(rig: &mut Rig, client: Client, number: i64, pairs: &[(&str, Value)]) -> Result<(), String> {
+    ask_scheduler(rig, client, number, pairs);
+    while rig.core.next_deadline().is_some_and(|at| at <= rig.now) {
+        rig.tick();
+    }
+    rig.answer(client).expect("an answer")
 }
 
 /// What the scheduler shows: number and job id.
@@ -566,7 +577,7 @@ fn many_are_shown_bit_by_bit_and_deliveries_go_on() {
             schedule(&mut rig, client, number, &[far]);
         }
         schedule(&mut rig, client, 2501, &[delay]);
-        manage(&mut rig, client, 1, &[("AMQ_SCHEDULER_ACTION", "BROWSE".into())]).unwrap();
+        ask_scheduler(&mut rig, client, 1, &[("AMQ_SCHEDULER_ACTION", "BROWSE".into())]);
         rig.consume(client, 1, 10);
         rig.now += 1;
         rig.tick();
@@ -574,6 +585,7 @@ fn many_are_shown_bit_by_bit_and_deliveries_go_on() {
         for _ in 0..10 {
             rig.tick();
         }
+        assert_eq!(rig.answer(client), Some(Ok(())));
         assert_eq!(
             rig.core.queue_depth(&Destination::queue("replies")),
             Some(2501 - 1)
@@ -594,7 +606,7 @@ fn replies_to_a_browser_wait_for_room() {
         schedule(&mut rig, client, number, &[(DELAY, Value::Long(1_000_000))]);
     }
     for _ in 0..2 {
-        manage(&mut rig, client, 1, &[("AMQ_SCHEDULER_ACTION", "BROWSE".into())]).unwrap();
+        ask_scheduler(&mut rig, client, 1, &[("AMQ_SCHEDULER_ACTION", "BROWSE".into())]);
     }
     rig.tick();
     let depth = |rig: &Rig| rig.core.queue_depth(&Destination::queue("replies")).unwrap_or(0);

@@ -385,7 +385,7 @@ fn next(rig: &mut Rig, client: Client, from: i64, to: i64) -> Vec<i64> {
 #[test]
 fn no_more_waits_than_the_limit_and_the_oldest_go() {
     for (policy, limit) in [
-        (Policy::new(), 2),
+        (Policy::new().pending_limit(PendingLimit::Constant(9)), 2),
         (Policy::new().pending_limit(PendingLimit::Constant(2)), 0),
         (Policy::new().pending_limit(PendingLimit::Constant(2)), 5),
         (Policy::new().pending_limit(PendingLimit::PrefetchRate(1.0)), 0),
@@ -455,7 +455,7 @@ fn what_waits_beyond_its_time_goes_before_others() {
 
 #[test]
 fn evicted_and_expired_messages_become_dead_letters_as_the_strategy_says() {
-    let (mut rig, client) = pending(Policy::new(), 1);
+    let (mut rig, client) = pending(Policy::new().pending_limit(PendingLimit::Constant(9)), 1);
     (1..=4).for_each(|number| send(&mut rig, client, number, plain));
     let gone = rig.now - 1;
     send(&mut rig, client, 5, |message| message.expiration = gone);
