@@ -9,7 +9,6 @@ use crate::policy::{DispatchPolicy, Policy};
 impl Settings {
     /// What the core is told.
     pub(crate) fn rules(&self) -> Arc<Rules> {
-        let usual = Rules::default();
         let limits = &self.limits;
         Arc::new(Rules {
             policies: self.policies.clone(),
@@ -26,7 +25,7 @@ impl Settings {
             send_fail_if_no_space_after_timeout: limits.send_fail_if_no_space_after_timeout,
             max_destinations: limits
                 .max_destinations
-                .map_or(usual.max_destinations, |most| most as usize),
+                .map_or(Rules::MAX_DESTINATIONS, |most| most as usize),
             timestamp: self.timestamp,
             force_persistency: self.force_persistency,
             redelivery: self.redelivery.clone(),
@@ -35,7 +34,6 @@ impl Settings {
                 zone: scheduler.time_zone.clone(),
             }),
             discard_dead_letters: self.discard_dead_letters.clone(),
-            ..usual
         })
     }
 }

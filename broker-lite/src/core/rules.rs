@@ -57,11 +57,13 @@ pub struct SchedulerRules {
     pub zone: Zone,
 }
 
-/// Destinations are made by naming them, so there must be an end to it.
-const MAX_DESTINATIONS: usize = 1_000_000;
-
 /// ActiveMQ's default for `storeUsage`.
 const STORE_LIMIT: u64 = 100 << 30;
+
+impl Rules {
+    /// Destinations are made by naming them, so there must be an end to it.
+    pub const MAX_DESTINATIONS: usize = 1_000_000;
+}
 
 impl Default for Rules {
     fn default() -> Self {
@@ -78,7 +80,7 @@ impl Default for Rules {
             store_limit: STORE_LIMIT,
             send_fail_if_no_space: false,
             send_fail_if_no_space_after_timeout: None,
-            max_destinations: MAX_DESTINATIONS,
+            max_destinations: Self::MAX_DESTINATIONS,
             discard_dead_letters: None,
             redelivery: None,
             force_persistency: None,
