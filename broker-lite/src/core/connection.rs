@@ -528,8 +528,10 @@ impl Core {
             self.pulls_without_wait -= 1;
         }
         count_topic_landing(&mut self.topics, &mut subscription, usize::MAX, false);
-        self.unwatch(Wildcard::Consumer(key));
         let destination = subscription.info.destination.take();
+        if let Some(destination) = &destination {
+            self.unwatch(destination, Wildcard::Consumer(key));
+        }
         let browses = usize::from(subscription.browse.is_some());
         match subscription.source {
             Source::Topics(topics) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use openwire_client::wire::{Destination, DestinationInfo};
 
 use super::effect::ConnectionKey;
+use super::once::Once;
 use super::queue::{Queue, QueueKey};
 use super::refusal::Refusal;
 use super::subscription::{Source, SubscriptionKey};
@@ -51,8 +52,8 @@ impl Core {
         destination: &Destination,
         turn: &mut Turn<'_>,
     ) -> Result<Source, Refusal> {
-        let mut queues = Vec::new();
-        let mut topics = Vec::new();
+        let mut queues = Once::default();
+        let mut topics = Once::default();
         for part in parts(destination)? {
             if part.is_queue() != destination.is_queue() {
                 return Err(Refusal::destination(format!(
@@ -67,15 +68,14 @@ impl Core {
                     continue;
                 }
                 match target {
-                    Target::Queue(queue) if !queues.contains(&queue) => queues.push(queue),
-                    Target::Topic(topic) if !topics.contains(&topic) => topics.push(topic),
-                    _ => {}
+                    Target::Queue(queue) => queues.add(queue),
+                    Target::Topic(topic) => topics.add(topic),
                 }
             }
         }
         Ok(match destination.is_queue() {
-            true => Source::Queues(queues),
-            false => Source::Topics(topics),
+            true => Source::Queues(queues.into_list()),
+            false => Source::Topics(topics.into_list()),
         })
     }
 
@@ -207,12 +207,13 @@ impl Core {
             match (target, who) {
                 (Target::Queue(queue), Wildcard::Consumer(key)) => self.join_queue(key, queue, turn),
                 (Target::Topic(topic), Wildcard::Consumer(key)) => {
+                    // Another of its wildcards may have matched; the topic is new, so that was just now.
                     if let Source::Topics(topics) = &mut self.subscriptions[key.0].source
-                        && !topics.contains(&topic)
+                        && topics.last() != Some(&topic)
                     {
                         topics.push(topic);
                         self.join_topic(key, topic);
-                        self.watch_slow(key, turn.now);
+                        self.watch_slow_of(key, Target::Topic(topic), turn.now);
                     }
                 }
                 (Target::Topic(topic), Wildcard::Durable(queue)) if !destination.is_advisory() => {
@@ -235,8 +236,11 @@ impl Core {
         }
     }
 
-    pub(super) fn unwatch(&mut self, who: Wildcard) {
-        self.wildcards.retain(|(_, watching)| *watching != who);
+    pub(super) fn unwatch(&mut self, destination: &Destination, who: Wildcard) {
+        // Most name one destination, and there can be many of the others.
+        if destination.is_composite() || destination.is_pattern() {
+            self.wildcards.retain(|(_, watching)| *watching != who);
+        }
     }
 
     pub(super) fn destination_info(

@@ -6,12 +6,14 @@ use openwire_client::wire::{ConsumerControl, Message, MessageDispatch, MessagePu
 use rustc_hash::FxHashMap;
 
 use super::backlog::Place;
+use super::destinations::Target;
 use super::effect::{ConnectionKey, Effect};
 use super::expiry::millis;
 use super::groups::Groups;
+use super::once::Once;
 use super::queue::{Choice, Entry, QueueKey};
 use super::refusal::Refusal;
-use super::send::{is_expired, note};
+use super::send::is_expired;
 use super::subscription::{InFlight, Pull, Source, SubscriptionKey};
 use super::timer::Alarm;
 use super::{Core, Outcome, Turn};
@@ -49,7 +51,7 @@ impl Core {
         if self.postponed.is_some() {
             return end(self, turn);
         }
-        self.postponed = Some(Vec::new());
+        self.postponed = Some(Once::default());
         end(self, turn);
         for queue in self.postponed.take().unwrap_or_default() {
             if self.queues.contains(queue.0) {
@@ -61,7 +63,7 @@ impl Core {
     /// Dispatches from a queue as far as messages and credit go.
     pub(super) fn dispatch(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
         if let Some(postponed) = &mut self.postponed {
-            return note(postponed, key);
+            return postponed.add(key);
         }
         let queue = &self.queues[key.0];
         if !queue.browsers.is_empty() {
@@ -307,15 +309,17 @@ impl Core {
         let Source::Queues(queues) = &mut subscription.source else {
             return;
         };
-        // A browser sees what was there when it came.
-        if queues.contains(&key) || subscription.browse.is_some() {
+        // A browser sees what was there when it came. Another of its wildcards may have matched; the queue is new, so that
+        // was just now.
+        if queues.last() == Some(&key) || subscription.browse.is_some() {
             return;
         }
         queues.push(key);
         subscription.starved.push_back(key);
         self.enter(consumer, key, turn);
-        self.settle(consumer, turn);
-        self.watch_slow(consumer, turn.now);
+        self.serve(consumer, turn);
+        self.start_if_complete(key, turn);
+        self.watch_slow_of(consumer, Target::Queue(key), turn.now);
     }
 
     /// A queue takes a consumer in.
@@ -344,11 +348,16 @@ impl Core {
     pub(super) fn settle(&mut self, consumer: SubscriptionKey, turn: &mut Turn<'_>) {
         self.serve(consumer, turn);
         for queue in self.subscriptions[consumer.0].queues().to_vec() {
-            let waiting = &self.queues[queue.0];
-            let wanted = waiting.policy.consumers_before_dispatch_starts as usize;
-            if waiting.held && wanted > 0 && waiting.consumers().len() >= wanted {
-                self.start(queue, turn);
-            }
+            self.start_if_complete(queue, turn);
+        }
+    }
+
+    /// The queue waits for consumers no longer if it has as many as it waits for.
+    fn start_if_complete(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
+        let waiting = &self.queues[key.0];
+        let wanted = waiting.policy.consumers_before_dispatch_starts as usize;
+        if waiting.held && wanted > 0 && waiting.consumers().len() >= wanted {
+            self.start(key, turn);
         }
     }
 

@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::dead_letter::is_dead_letter;
 use super::effect::{StoreToken, Then};
+use super::once::Once;
 use super::outcomes::Undecided;
 use super::queue::{Entry, QueueKey};
 use super::retained::Retention;
@@ -32,7 +33,7 @@ pub(super) struct PendingBatch {
     pub(super) first: Option<u64>,
     pub(super) last: u64,
     /// The queues they were put on.
-    queues: Vec<QueueKey>,
+    queues: Once<QueueKey>,
     /// Their producers, with the first and the last number of each.
     producers: Vec<(ProducerId, i64, i64)>,
     /// The queues the store is told of for the first time.
@@ -76,9 +77,7 @@ pub(super) enum Part {
 impl PendingBatch {
     /// A message was put on a queue. Its id counts if it can be sent again.
     pub(super) fn put(&mut self, queue: QueueKey, sequence: u64, id: Option<&MessageId>) {
-        if !self.queues.contains(&queue) {
-            self.queues.push(queue);
-        }
+        self.queues.add(queue);
         self.note(sequence, id);
     }
 
@@ -134,7 +133,7 @@ impl PendingBatch {
 
     /// The queue is gone, and its key may get another meaning.
     pub(super) fn drop_queue(&mut self, queue: QueueKey) {
-        self.queues.retain(|&of| of != queue);
+        self.queues.remove(queue);
         self.created.retain(|&of| of != queue);
         self.consumed.retain(|consumed| consumed.message.queue != queue);
     }
@@ -243,7 +242,7 @@ impl Core {
                 token,
                 first: None,
                 last: 0,
-                queues: Vec::new(),
+                queues: Once::default(),
                 producers: Vec::new(),
                 created: Vec::new(),
                 consumed: Vec::new(),
@@ -398,7 +397,7 @@ impl Core {
         if self.resident_used <= self.config.resident_limit {
             return;
         }
-        for queue in &batch.queues {
+        for queue in batch.queues.iter() {
             let queue = &mut self.queues[queue.0];
             // Consumers that wait take these at once.
             if queue.first_in_line().next().is_some() {
@@ -430,7 +429,7 @@ impl Core {
             self.audit.not_taken_from(producer, *first);
         }
         let Some(first) = batch.first else { return };
-        for &key in &batch.queues {
+        for &key in batch.queues.iter() {
             let queue = &mut self.queues[key.0];
             let mut refused = queue.backlog.between(first, batch.last);
             refused.retain(|place| queue.backlog.get(*place).is_some_and(Entry::waits_for_store));

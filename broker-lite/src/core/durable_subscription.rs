@@ -178,7 +178,8 @@ impl Core {
         let Some(key) = self.durables.remove(id) else {
             return;
         };
-        self.unwatch(Wildcard::Durable(key));
+        let destination = self.queues[key.0].destination.clone();
+        self.unwatch(&destination, Wildcard::Durable(key));
         for (_, topic) in &mut self.topics {
             topic.durables.retain(|&queue| queue != key);
         }

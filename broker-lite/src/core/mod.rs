@@ -37,6 +37,7 @@ mod effect;
 mod expiry;
 mod flow;
 mod groups;
+mod once;
 mod outcomes;
 mod purge;
 mod queue;
@@ -83,6 +84,7 @@ use durable::{Interrupted, PendingBatch};
 use durable_subscription::DurableName;
 pub use effect::{ConnectionKey, Effect, Effects, StoreToken, Then};
 use flow::Flow;
+use once::Once;
 pub use outcomes::OutcomeLimits;
 use outcomes::Outcomes;
 
@@ -243,7 +245,7 @@ pub struct Core {
     /// What is published now is so because messages were evicted.
     discarding: bool,
     /// Queues from which is dispatched later, because consumers are ending.
-    postponed: Option<Vec<QueueKey>>,
+    postponed: Option<Once<QueueKey>>,
     flow: Flow,
     /// Bytes of messages that live in memory only.
     memory_used: usize,
@@ -493,16 +495,14 @@ impl Core {
         {
             return self.jobs_loaded(messages, turn);
         }
-        let mut queues: Vec<QueueKey> = Vec::new();
+        let mut queues: Once<QueueKey> = Once::default();
         let messages = self.messages_loaded(messages, turn);
         for (key, message) in messages {
             let Some(&queue_key) = self.stored_queues.get(&key.destination) else {
                 self.retained_loaded(key, message, turn);
                 continue;
             };
-            if !queues.contains(&queue_key) {
-                queues.push(queue_key);
-            }
+            queues.add(queue_key);
             let queue = &mut self.queues[queue_key.0];
             let Some(place) = queue.find(key.sequence) else {
                 continue;

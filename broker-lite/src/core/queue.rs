@@ -55,8 +55,11 @@ impl Entry {
 struct Class {
     sight: Sight,
     members: usize,
-    /// Those with credit, in the order in which they are served, with a number that orders them over all classes.
+    /// Those with credit, in the order in which they are served, with a number that orders them over all classes. Behind
+    /// the first, who is always there, some may have left the line.
     ready: VecDeque<(u64, SubscriptionKey)>,
+    /// How many have left it.
+    left: usize,
     /// Everything before this was looked at.
     cursor: Place,
     /// What came back behind the cursor. Some of it may be gone again.
@@ -107,9 +110,12 @@ struct Member {
     /// Which consumer it is, counted from the first.
     number: u64,
     exclusive: bool,
-    /// It stands in the list of those with credit.
-    ready: bool,
+    /// Its number in the line of those with credit, if it stands there.
+    ready: Option<u64>,
 }
+
+/// So many places in a line may be empty before it is closed up, beside as many as there are others.
+const GAPS: usize = 32;
 
 /// Who is to get a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +152,7 @@ pub(super) struct Queue {
     pub(super) made_by: Option<ConnectionId>,
     members: FxHashMap<SubscriptionKey, Member>,
     classes: Slab<Class>,
+    by_sight: FxHashMap<Sight, usize>,
     /// The only consumer that is served, if one is.
     exclusive: Option<SubscriptionKey>,
     pub(super) groups: Option<Box<Groups>>,
@@ -187,6 +194,7 @@ impl Queue {
             made_by: None,
             members: FxHashMap::default(),
             classes: Slab::new(),
+            by_sight: FxHashMap::default(),
             exclusive: None,
             groups: None,
             browsers: Vec::new(),
@@ -213,17 +221,13 @@ impl Queue {
             sight.priority = 0;
         }
         let exclusive = exclusive || self.policy.all_consumers_exclusive_by_default;
-        let class = self
-            .classes
-            .iter()
-            .find(|(_, class)| class.sight == sight)
-            .map(|(at, _)| at);
         let priority = sight.priority;
-        let class = class.unwrap_or_else(|| {
+        let class = *self.by_sight.entry(sight).or_insert_with_key(|sight| {
             self.classes.insert(Class {
-                sight,
+                sight: sight.clone(),
                 members: 0,
                 ready: VecDeque::new(),
+                left: 0,
                 cursor: Place::START,
                 returned: BTreeSet::new(),
             })
@@ -234,7 +238,7 @@ impl Queue {
             class,
             number: self.next_number,
             exclusive,
-            ready: false,
+            ready: None,
         };
         self.members.insert(key, member);
         if exclusive {
@@ -263,7 +267,8 @@ impl Queue {
         let class = &mut self.classes[member.class];
         class.members -= 1;
         if class.members == 0 {
-            self.classes.remove(member.class);
+            let class = self.classes.remove(member.class);
+            self.by_sight.remove(&class.sight);
         }
         let free = self.groups.as_mut().map(|groups| groups.remove_owner(key));
         self.look_again(free.unwrap_or_default());
@@ -297,9 +302,10 @@ impl Queue {
         self.exclusive = holder;
         for (_, class) in &mut self.classes {
             class.ready.clear();
+            class.left = 0;
         }
         for member in self.members.values_mut() {
-            member.ready = false;
+            member.ready = None;
         }
         if let Some(groups) = &mut self.groups {
             groups.all_rest();
@@ -319,8 +325,9 @@ impl Queue {
         let Some(member) = self.members.get_mut(&key) else {
             return;
         };
-        if !std::mem::replace(&mut member.ready, true) {
+        if member.ready.is_none() {
             self.next_number += 1;
+            member.ready = Some(self.next_number);
             self.classes[member.class]
                 .ready
                 .push_back((self.next_number, key));
@@ -333,14 +340,11 @@ impl Queue {
     /// The consumer is not served any more.
     pub(super) fn rest(&mut self, key: SubscriptionKey) {
         if let Some(member) = self.members.get_mut(&key)
-            && std::mem::take(&mut member.ready)
+            && member.ready.take().is_some()
         {
-            let ready = &mut self.classes[member.class].ready;
-            if ready.front().is_some_and(|(_, first)| *first == key) {
-                ready.pop_front();
-            } else {
-                ready.retain(|(_, consumer)| *consumer != key);
-            }
+            let class = &mut self.classes[member.class];
+            class.left += 1;
+            class.close_up(&self.members);
             if let Some(groups) = &mut self.groups {
                 groups.rest(key);
             }
@@ -352,7 +356,7 @@ impl Queue {
         let mut waiting: Vec<_> = self
             .members
             .iter()
-            .filter(|(key, member)| !member.ready && self.is_served(**key))
+            .filter(|(key, member)| member.ready.is_none() && self.is_served(**key))
             .map(|(key, member)| (member.number, *key))
             .collect();
         waiting.sort_unstable_by_key(|(number, _)| *number);
@@ -370,7 +374,9 @@ impl Queue {
     pub(super) fn ready(&self) -> impl Iterator<Item = SubscriptionKey> {
         self.classes
             .iter()
-            .flat_map(|(_, class)| class.ready.iter().map(|(_, key)| *key))
+            .flat_map(|(_, class)| class.ready.iter())
+            .filter(|(number, key)| stands(&self.members, *number, *key))
+            .map(|(_, key)| *key)
     }
 
     fn sight(&self, key: SubscriptionKey) -> Option<&Sight> {
@@ -423,7 +429,7 @@ impl Queue {
             && let Some(owner) = groups.owner(group)
             && let Some(member) = self.members.get(&owner)
         {
-            let takes = member.ready && self.classes[member.class].sight.sees(message);
+            let takes = member.ready.is_some() && self.classes[member.class].sight.sees(message);
             return if takes {
                 Choice::Consumer(owner)
             } else {
@@ -538,7 +544,30 @@ impl Queue {
 /// A consumer of this priority takes over from an exclusive one in any case, as in ActiveMQ.
 const HIGHEST_PRIORITY: i8 = 127;
 
+/// True if a place in line is taken still.
+fn stands(members: &FxHashMap<SubscriptionKey, Member>, number: u64, key: SubscriptionKey) -> bool {
+    members
+        .get(&key)
+        .is_some_and(|member| member.ready == Some(number))
+}
+
 impl Class {
+    /// Takes those that have left the line out of it: at the front always, elsewhere when they are many, so that leaving
+    /// costs the same wherever one stands.
+    fn close_up(&mut self, members: &FxHashMap<SubscriptionKey, Member>) {
+        while self.left > 0
+            && let Some(&(number, key)) = self.ready.front()
+            && !stands(members, number, key)
+        {
+            self.ready.pop_front();
+            self.left -= 1;
+        }
+        if self.left > self.ready.len() / 2 + GAPS {
+            self.ready.retain(|&(number, key)| stands(members, number, key));
+            self.left = 0;
+        }
+    }
+
     /// Who takes the message, if it is for this class and not yet looked at.
     fn takes(&self, place: Place, message: &Message) -> Option<SubscriptionKey> {
         let (_, first) = self.ready.front()?;

@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 
 use super::browse_jobs::Browses;
 use super::effect::Effect;
+use super::once::Once;
 use super::redeliver::is_sent_again;
 use super::refusal::Refusal;
 use super::send::contains;
@@ -452,7 +453,7 @@ impl Core {
         };
         let mut job = Job { schedule, due, left };
         let firing = job.fire(turn.now, &self.jobs.zone);
-        let mut queues = Vec::new();
+        let mut queues = Once::default();
         if firing.deliver {
             self.send_job(sequence, message, renews, &mut queues, turn);
         }
@@ -502,7 +503,7 @@ impl Core {
         sequence: u64,
         message: &Message,
         renews: bool,
-        queues: &mut Vec<super::queue::QueueKey>,
+        queues: &mut Once<super::queue::QueueKey>,
         turn: &mut Turn<'_>,
     ) {
         let id = self.jobs.id_of(sequence);

@@ -8,6 +8,7 @@ use super::authorize::UserIds;
 use super::dead_letter::is_dead_letter;
 use super::destinations::{Target, parts};
 use super::effect::{ConnectionKey, Then};
+use super::once::Once;
 use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
 use super::route::Routes;
@@ -129,7 +130,7 @@ impl Core {
         reply: Option<Then>,
         turn: &mut Turn<'_>,
     ) -> Outcome {
-        let mut queues = Vec::new();
+        let mut queues = Once::default();
         let stored = self.put_all(routes, message, false, &mut queues, turn);
         let outcome = match reply {
             Some(reply) if stored => {
@@ -151,7 +152,7 @@ impl Core {
         routes: Routes,
         message: Arc<Message>,
         tied: bool,
-        queues: &mut Vec<QueueKey>,
+        queues: &mut Once<QueueKey>,
         turn: &mut Turn<'_>,
     ) -> bool {
         match routes {
@@ -173,7 +174,7 @@ impl Core {
         target: Target,
         mut message: Arc<Message>,
         tied: bool,
-        queues: &mut Vec<QueueKey>,
+        queues: &mut Once<QueueKey>,
         turn: &mut Turn<'_>,
     ) -> bool {
         self.sequence += 1;
@@ -190,7 +191,7 @@ impl Core {
         let stored = match target {
             Target::Topic(topic) => self.publish_to_topic(topic, message, tied, queues, turn),
             Target::Queue(queue) => {
-                note(queues, queue);
+                queues.add(queue);
                 self.put_on_queue(queue, message, tied, &mut None, turn)
             }
         };
@@ -259,13 +260,6 @@ impl Core {
 /// True once the message's time is over.
 pub(super) fn is_expired(message: &Message, now: i64) -> bool {
     message.expiration > 0 && message.expiration <= now
-}
-
-/// The queue has more now.
-pub(super) fn note(queues: &mut Vec<QueueKey>, queue: QueueKey) {
-    if !queues.contains(&queue) {
-        queues.push(queue);
-    }
 }
 
 /// True if these bytes stand in those.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use openwire_client::wire::{ConsumerControl, RemoveInfo};
 
+use super::destinations::Target;
 use super::expiry::millis;
 use super::subscription::{Source, Subscription, SubscriptionKey};
 use super::timer::Alarm;
@@ -127,6 +128,17 @@ impl Core {
         if let Some(watch) = self.watch_of(subscription) {
             let at = now.saturating_add(millis(watch.period).max(1));
             self.look_again(key, at);
+        }
+    }
+
+    /// As [`watch_slow`](Self::watch_slow), for a consumer that has one more destination.
+    pub(super) fn watch_slow_of(&mut self, key: SubscriptionKey, joined: Target, now: i64) {
+        let (policy, queue) = match joined {
+            Target::Queue(queue) => (&self.queues[queue.0].policy, true),
+            Target::Topic(topic) => (&self.topics[topic.0].policy, false),
+        };
+        if Watch::of(policy, queue).is_some() {
+            self.watch_slow(key, now);
         }
     }
 

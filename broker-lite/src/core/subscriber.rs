@@ -11,8 +11,9 @@ use openwire_client::wire::{Message, MessageDispatch, ValueRef, find_value};
 use super::advisory::AdvisoryKind;
 use super::dead_letter::EXPIRED;
 use super::effect::{ConnectionKey, Effects};
+use super::once::Once;
 use super::queue::QueueKey;
-use super::send::{is_expired, note};
+use super::send::is_expired;
 use super::statistics::count_topic_dispatch;
 use super::subscription::{Pull, Source, SubscriptionKey};
 use super::topic::{Topic, TopicKey};
@@ -84,7 +85,7 @@ impl Core {
         topic: TopicKey,
         mut message: Arc<Message>,
         tied: bool,
-        queues: &mut Vec<QueueKey>,
+        queues: &mut Once<QueueKey>,
         turn: &mut Turn<'_>,
     ) -> bool {
         if is_expired(&message, turn.now) {
@@ -105,7 +106,7 @@ impl Core {
                 .is_some_and(|durable| addressee.is(Some(&durable.client_id)) && durable.sight.sees(&message))
             {
                 taken = true;
-                note(queues, queue);
+                queues.add(queue);
                 stored |= self.put_on_queue(queue, message.clone(), tied, &mut first, turn);
                 self.note_slow_durable(queue, turn);
             }

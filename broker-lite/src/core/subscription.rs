@@ -1,6 +1,7 @@
 //! A consumer as the broker sees it: its credit, and what it has not acknowledged.
 
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use openwire_client::wire::{ConsumerId, ConsumerInfo, Message, MessageId};
@@ -91,6 +92,19 @@ impl PartialEq for Sight {
                 (Some(own), Some(other)) => Arc::ptr_eq(&own, &other) || own.as_str() == other.as_str(),
                 _ => false,
             }
+    }
+}
+
+impl Eq for Sight {}
+
+impl Hash for Sight {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.priority.hash(state);
+        self.selector
+            .as_ref()
+            .map(|selector| selector.as_str())
+            .hash(state);
+        self.not_from.hash(state);
     }
 }
 

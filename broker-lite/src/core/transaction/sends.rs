@@ -14,10 +14,10 @@ use super::xa::State;
 use crate::core::destinations::Target;
 use crate::core::durable::Part;
 use crate::core::effect::ConnectionKey;
+use crate::core::once::Once;
 use crate::core::queue::{Entry, QueueKey};
 use crate::core::refusal::{Refusal, XAER_PROTO};
 use crate::core::route::Routes;
-use crate::core::send::note;
 use crate::core::{Core, Turn};
 use crate::store::{DestinationKey, MessageKey, Op, StoredDestination, accounting_size};
 
@@ -365,7 +365,7 @@ impl Core {
         from: Option<ConnectionKey>,
         turn: &mut Turn<'_>,
     ) -> Vec<QueueKey> {
-        let mut queues = Vec::new();
+        let mut queues = Once::default();
         let tied = turn.effects.has_store() || self.config.stored && list.iter().any(Sent::is_persistent);
         for sent in list {
             match sent {
@@ -426,7 +426,7 @@ impl Core {
                 Sent::Unread { .. } => self.stats.discarded += 1,
             }
         }
-        queues
+        queues.into_list()
     }
 
     fn pass_duplicate(&mut self, turn: &mut Turn<'_>) {
@@ -444,7 +444,7 @@ impl Core {
         of: MessageKey,
         mut entry: Entry,
         id: Option<MessageId>,
-        queues: &mut Vec<QueueKey>,
+        queues: &mut Once<QueueKey>,
         turn: &mut Turn<'_>,
     ) {
         self.sequence += 1;
@@ -453,7 +453,7 @@ impl Core {
             self.audit.taken(id);
         }
         self.stats.enqueued += 1;
-        note(queues, queue);
+        queues.add(queue);
         let destination = self.stored_key(queue, turn);
         let to = MessageKey {
             destination,
