@@ -11,7 +11,8 @@ use crate::wire::{Destination, MessageId};
 /// A message in one of its destinations: copies in several have the same id.
 pub(crate) type MessageKey = (MessageId, Destination);
 
-/// The audit of a connection. It belongs to all its consumers: a broker may send again to any of them.
+/// The audit of a connection. It belongs to all its consumers of queues: a broker may send again to any of them. A durable
+/// subscription has one of its own.
 ///
 /// Costs nothing until the first break: until then each consumer remembers for itself.
 #[derive(Debug, Default)]

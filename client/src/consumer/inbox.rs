@@ -37,6 +37,9 @@ pub(crate) struct Rules {
     /// How many acknowledged messages are remembered, to recognise those whose acknowledgement a break lost; 0 on a
     /// connection that does not survive one.
     pub(crate) remember: usize,
+    /// Other consumers of the connection get the same messages, each its own copy: what one of them acknowledged says
+    /// nothing about the others. So it is with durable subscriptions.
+    pub(crate) own_copies: bool,
     /// What was delivered before a break comes again: not so from topics without a durable subscription, nor from
     /// temporary queues, which end with their connection.
     pub(crate) comes_again: bool,
@@ -65,6 +68,7 @@ impl Rules {
                 ..RedeliveryPolicy::default()
             },
             remember: 0,
+            own_copies: false,
             comes_again: false,
             by_priority: false,
             non_blocking: false,
@@ -157,6 +161,10 @@ impl Inbox {
     pub(crate) fn new(id: ConsumerId, rules: Rules, audit: Arc<Audit>) -> Self {
         Self {
             id,
+            audit: match rules.own_copies {
+                true => Arc::default(),
+                false => audit,
+            },
             prefetch: rules.prefetch.into(),
             ready: Ready::new(rules.by_priority),
             rules,
@@ -174,7 +182,6 @@ impl Inbox {
             shown: Shown::default(),
             redelivery_delay: None,
             recent: VecDeque::new(),
-            audit,
             noted: Noted::default(),
         }
     }
@@ -752,6 +759,9 @@ impl Inbox {
         self.paused_until = None;
         self.last_delivered = crate::wire::RemoveInfo::NOTHING_DELIVERED;
         self.audit.adopt(&self.recent);
+        if self.rules.own_copies {
+            self.audit.interrupted();
+        }
     }
 
     /// The message was delivered again as often as it may.

@@ -151,7 +151,7 @@ impl SessionInner {
             individually: options.transacted_individual_ack,
             // No more acknowledgements than the prefetch can be on their way, and what comes again must not be forgotten
             // over what comes between.
-            remember: if lasting && options.check_for_duplicates && destination.is_queue() {
+            remember: if lasting && options.check_for_duplicates && (durable || destination.is_queue()) {
                 let producers = options.audit_maximum_producer_number as usize;
                 (2 * prefetch_size)
                     .max(options.audit_depth as usize)
@@ -159,6 +159,7 @@ impl SessionInner {
             } else {
                 0
             },
+            own_copies: durable,
             comes_again: durable || (destination.is_queue() && !destination.is_temporary()),
             browses: false,
         }

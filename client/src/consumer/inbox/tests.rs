@@ -15,6 +15,7 @@ fn rules(mode: AcknowledgeMode) -> Rules {
             ..RedeliveryPolicy::default()
         },
         remember: 4,
+        own_copies: false,
         comes_again: true,
         by_priority: false,
         non_blocking: false,
@@ -478,6 +479,26 @@ fn a_duplicate_may_come_more_than_once() {
         assert_eq!(f.deliver(1), []);
     }
     assert_eq!(f.inbox.noted.duplicates, 3);
+}
+
+#[test]
+fn what_one_durable_subscription_acknowledged_says_nothing_about_another() {
+    let durable = || Rules {
+        own_copies: true,
+        ..rules(AcknowledgeMode::Auto)
+    };
+    let mut f = fixture(durable());
+    f.arrive(1..=2);
+    assert_eq!(f.deliver(1), once(1..=1));
+    let mut other = fixture(durable());
+    other.inbox = Inbox::new(ConsumerId::default(), durable(), f.audit.clone());
+    other.interrupted();
+    f.interrupted();
+    other.arrive(1..=2);
+    assert_eq!(other.deliver(2), once(1..=2));
+    f.arrive(1..=2);
+    assert_eq!(f.deliver(2), once(2..=2));
+    assert_eq!((f.inbox.noted.duplicates, other.inbox.noted.duplicates), (1, 0));
 }
 
 #[test]
