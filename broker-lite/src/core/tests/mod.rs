@@ -5,6 +5,7 @@ mod behaviour;
 mod consumers;
 mod flow;
 mod large;
+mod model;
 mod outcomes;
 mod policies;
 mod random;
