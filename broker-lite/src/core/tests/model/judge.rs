@@ -7,7 +7,7 @@ use std::sync::Arc;
 use openwire_client::wire::*;
 
 use super::run::{DEAD_LETTERS, Run};
-use super::state::{Back, Ending, Found, Held, Item, Pull, QueueId, Snapshot, Source};
+use super::state::{Back, Ending, Found, Held, Item, Letter, Pull, QueueId, Snapshot, Source};
 use super::world::{Finished, Stored};
 use crate::core::backlog::Place;
 use crate::core::queue::Queue;
@@ -52,22 +52,15 @@ impl Run {
         );
         assert_eq!((copy.persistent, copy.expiration), (true, 0));
         self.model.sequence = self.model.sequence.max(sequence);
-        let dead = Item {
-            sequence,
-            size: accounting_size(&copy) as usize,
-            level: 0,
-            redelivered: 0,
-            kept_count: 0,
-            counts: Vec::new(),
-            untold: false,
-            pending: stored.batch,
-            shown: false,
-            dead: true,
-            recovered: false,
-            ..item.clone()
-        };
+        let mut dead = Item::new(item.letter.clone(), sequence, accounting_size(&copy) as usize);
+        (dead.stored, dead.pending, dead.dead) = (true, stored.batch, true);
         let queue = self.queue_named(&Destination::queue(DEAD_LETTERS));
         self.model.queues.get_mut(&queue).expect("it is there").put(dead);
+    }
+
+    /// Something was published on a topic when its time was over.
+    pub(super) fn bury_unpublished(&mut self, letter: &Rc<Letter>, letters: &mut Letters, stored: &Stored) {
+        self.bury(&Item::new(letter.clone(), 0, 0), letters, stored);
     }
 
     /// Holds what came of a call against the model, which has done what was asked for. `letters` are the dead letters
@@ -128,7 +121,9 @@ impl Run {
         while let Some((_, copy)) = letters.front() {
             let number = number_of(copy);
             let at = gone.iter().position(|(_, item)| item.letter.number == number);
-            let (queue, item) = gone.remove(at.expect("a dead letter of something that is still there"));
+            let (queue, item) = gone.remove(
+                at.unwrap_or_else(|| panic!("a dead letter of something that is still there: {number}")),
+            );
             self.bury(&item, &mut letters, stored);
             self.expired(queue, item, stored);
         }
@@ -239,22 +234,8 @@ impl Run {
         check_content(message, letter.number);
         let consumer = self.model.consumer(id);
         assert!(consumer.selects(&letter), "a browser sees what it does not want");
-        let item = Item {
-            letter,
-            sequence,
-            size: 0,
-            level: 0,
-            redelivered: 0,
-            kept_count: 0,
-            counts: Vec::new(),
-            untold: false,
-            stored: false,
-            pending: None,
-            shown: false,
-            dead: message.original_destination.is_some(),
-            recovered: false,
-            moved: 0,
-        };
+        let mut item = Item::new(letter, sequence, 0);
+        item.dead = message.original_destination.is_some();
         assert!(!item.is_expired(now), "a browser sees what is over");
         consumer.held.push(Held { queue, item, number });
     }
@@ -412,7 +393,7 @@ impl Run {
                 consumer.browser.as_ref().is_none_or(|snapshot| snapshot.ended),
                 "{consumer:?} is not at its end"
             );
-            let over = |letter: &Rc<super::state::Letter>| letter.expiration > 0 && letter.expiration <= now;
+            let over = |letter: &Rc<Letter>| letter.expiration > 0 && letter.expiration <= now;
             assert!(
                 consumer.waiting.iter().all(|(letter, _)| over(letter)),
                 "something waits for {consumer:?}"

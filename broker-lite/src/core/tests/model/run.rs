@@ -251,13 +251,21 @@ impl Run {
     }
 
     /// A message arrives; true if what it is waits for the store. What is `tied` is not there without the batch.
-    pub(super) fn publish(&mut self, letter: &Rc<Letter>, size: usize, tied: bool, stored: &Stored) -> bool {
+    pub(super) fn publish(
+        &mut self,
+        letter: &Rc<Letter>,
+        size: usize,
+        tied: bool,
+        letters: &mut Letters,
+        stored: &Stored,
+    ) -> bool {
         self.model.sequence += 1;
         let mut waits = false;
         let over = letter.expiration > 0 && letter.expiration <= self.world.now;
-        let is_topic = letter.to.is_topic();
-        if is_topic && over {
-            return false;
+        if letter.to.is_topic() && over {
+            let before = letters.len();
+            self.bury_unpublished(letter, letters, stored);
+            return letters.len() < before;
         }
         for queue in self.model.queues.values_mut() {
             let takes = match &queue.durable {
@@ -267,23 +275,11 @@ impl Run {
             if takes {
                 let wait = letter.persistent || tied;
                 waits |= wait;
-                let level = queue.level(letter.priority);
-                queue.put(Item {
-                    letter: letter.clone(),
-                    sequence: self.model.sequence,
-                    size,
-                    level,
-                    redelivered: 0,
-                    kept_count: 0,
-                    counts: Vec::new(),
-                    untold: false,
-                    stored: letter.persistent,
-                    pending: wait.then(|| stored.batch.expect("it is stored")),
-                    shown: false,
-                    dead: false,
-                    recovered: false,
-                    moved: 0,
-                });
+                let mut item = Item::new(letter.clone(), self.model.sequence, size);
+                item.level = queue.level(letter.priority);
+                item.stored = letter.persistent;
+                item.pending = wait.then(|| stored.batch.expect("it is stored"));
+                queue.put(item);
             }
         }
         for consumer in &mut self.model.consumers {
@@ -304,8 +300,9 @@ impl Run {
         let answered = self.once_in(2);
         self.note(|| format!("{letter:?} is sent, answered: {answered}"));
         let stored = self.say(client, Arc::new(message), answered);
-        self.publish(&letter, size, false, &stored);
-        self.done(Self::letters(&stored), &stored);
+        let mut letters = Self::letters(&stored);
+        self.publish(&letter, size, false, &mut letters, &stored);
+        self.done(letters, &stored);
     }
 
     pub(super) fn client(&mut self) -> Client {

@@ -52,6 +52,26 @@ pub(super) struct Item {
 }
 
 impl Item {
+    /// A message as it is when it arrives, in memory only.
+    pub(super) fn new(letter: Rc<Letter>, sequence: u64, size: usize) -> Self {
+        Self {
+            letter,
+            sequence,
+            size,
+            level: 0,
+            redelivered: 0,
+            kept_count: 0,
+            counts: Vec::new(),
+            untold: false,
+            stored: false,
+            pending: None,
+            shown: false,
+            dead: false,
+            recovered: false,
+            moved: 0,
+        }
+    }
+
     pub(super) fn is_expired(&self, now: i64) -> bool {
         !self.dead && self.letter.expiration > 0 && self.letter.expiration <= now
     }

@@ -418,11 +418,12 @@ impl Run {
         self.note(|| format!("{key:?} is committed, answered: {answered}"));
         let (client, info) = self.transaction_info(key, TransactionInfo::COMMIT_ONE_PHASE);
         let stored = self.say(client, info, answered);
-        self.commit(key, answered, &stored);
-        self.done(Self::letters(&stored), &stored);
+        let mut letters = Self::letters(&stored);
+        self.commit(key, answered, &mut letters, &stored);
+        self.done(letters, &stored);
     }
 
-    fn commit(&mut self, key: (u32, i64), answered: bool, stored: &Stored) {
+    fn commit(&mut self, key: (u32, i64), answered: bool, letters: &mut Letters, stored: &Stored) {
         let open = self.model.transactions.remove(&key).expect("it is open");
         let mut over: Vec<(Held, Back)> = Vec::new();
         for (taker, held) in open.taken {
@@ -442,7 +443,7 @@ impl Run {
         let tied = removes || open.sends.iter().any(|(letter, _)| letter.persistent);
         let mut waits = removes;
         for (letter, size) in &open.sends {
-            waits |= self.publish(letter, *size, tied, stored);
+            waits |= self.publish(letter, *size, tied, letters, stored);
         }
         if waits {
             let batch = stored.batch.expect("it is stored");
@@ -659,9 +660,9 @@ impl Run {
             let consumer_id = consumer.id;
             self.begin_consumer(client, consumer, info);
             self.rest();
-            while let Some(held) = self.model.consumer(consumer_id).held.first().cloned() {
+            while !self.model.consumer(consumer_id).held.is_empty() {
                 let consumer = self.model.consumer(consumer_id).clone();
-                self.acknowledge_all(&consumer, held.item.letter.number);
+                self.acknowledge_all(&consumer);
             }
             let consumer = self.model.consumer(consumer_id).clone();
             self.end_consumer(&consumer, RemoveInfo::NOTHING_DELIVERED);
@@ -669,25 +670,32 @@ impl Run {
         }
     }
 
-    fn acknowledge_all(&mut self, consumer: &Consumer, first: i64) {
-        self.note(|| format!("consumer {} acknowledges {first} on its own", consumer.id));
+    /// Acknowledges what a consumer has that nothing was acknowledged of before.
+    fn acknowledge_all(&mut self, consumer: &Consumer) {
+        let number = |at: usize| consumer.held[at].item.letter.number;
+        let last = number(consumer.held.len() - 1);
+        // The same message may be among the dead letters twice: then it is acknowledged up to the first.
+        let to = (0..consumer.held.len()).find(|at| number(*at) == last);
+        let count = to.map_or(0, |to| to + 1);
+        self.note(|| format!("consumer {} acknowledges {count} up to {last}", consumer.id));
         let client = self.client_of(consumer);
-        let id = MessageId {
-            producer_sequence_id: first,
-            producer_id: Some(self.sender(first).producer()),
+        let id = |number| MessageId {
+            producer_sequence_id: number,
+            producer_id: Some(self.sender(number).producer()),
             ..MessageId::default()
         };
         let ack = MessageAck {
             consumer_id: Some(client.consumer(consumer.id)),
-            ack_type: MessageAck::INDIVIDUAL,
-            last_message_id: Some(id),
-            message_count: 1,
+            ack_type: MessageAck::STANDARD,
+            first_message_id: Some(id(number(0))),
+            last_message_id: Some(id(last)),
+            message_count: count as i32,
             ..MessageAck::default()
         };
         let stored = self.say(client, Box::new(ack), true);
         let own = self.model.consumer(consumer.id);
-        let taken = vec![own.held.remove(0)];
-        own.extension = own.extension.saturating_sub(1);
+        let taken: Vec<_> = own.held.drain(..count).collect();
+        own.extension = own.extension.saturating_sub(count);
         self.end(consumer.id, taken, true, &stored);
         self.done(Letters::new(), &stored);
         self.rest();
