@@ -17,6 +17,13 @@ use crate::store::{Op, accounting_size};
 /// `expireMessagesPeriod`, and time enough for the bodies to come and for the test to look.
 const SWEPT: i64 = 30_000 + 40_000;
 
+/// After how many calls all that lies on the queues is compared. What a call did wrong is still wrong a little later;
+/// what clients are told is judged at once.
+const LOOK_EVERY: u32 = 12;
+
+/// Once in how many rests all that waits is looked at.
+const REST_EVERY: u32 = 4;
+
 /// Dead letters of one turn: the sequence of each.
 pub(super) type Letters = VecDeque<(u64, Arc<Message>)>;
 
@@ -82,7 +89,19 @@ impl Run {
                 other => panic!("nobody expects {other:?}"),
             }
         }
-        self.compare();
+        if finished.is_some_and(|done| done.refused) {
+            self.look_closely();
+        }
+        self.unseen += 1;
+        if self.unseen >= LOOK_EVERY {
+            self.unseen = 0;
+            self.compare();
+        }
+    }
+
+    /// The next call is one after which everything is compared.
+    pub(super) fn look_closely(&mut self) {
+        self.unseen = LOOK_EVERY;
     }
 
     fn judge_answer(&mut self, request: i32, error: Option<String>, finished: Option<Finished>) {
@@ -259,7 +278,9 @@ impl Run {
 
     fn judge_queue_dispatch(&mut self, id: i64, dispatch: &MessageDispatch, message: &Message) {
         let (now, sequence) = (self.world.now, sequence_of(message));
-        let consumer = self.model.consumer(id).clone();
+        let consumers = &self.model.consumers;
+        let found = consumers.iter().find(|consumer| consumer.id == id);
+        let consumer = found.expect("it is there");
         let key = match &consumer.source {
             Source::Queues(queues) if queues.len() == 1 => queues[0],
             _ => self.queue_named(dispatch.destination.as_ref().expect("it is from a queue")),
@@ -270,7 +291,7 @@ impl Run {
         assert_eq!(item.letter.number, number_of(message));
         check_content(message, item.letter.number);
         assert!(
-            self.model.may_go(key, item, &consumer, now),
+            self.model.may_go(key, item, consumer, now),
             "{item:?} may not go to {consumer:?}"
         );
         assert!(consumer.has_credit(), "{consumer:?} gets too much");
@@ -280,7 +301,7 @@ impl Run {
         );
         let earlier = &queue.items[..at.unwrap_or_default()];
         for before in earlier {
-            let sooner = self.model.may_go(key, before, &consumer, now);
+            let sooner = self.model.may_go(key, before, consumer, now);
             assert!(!sooner, "{item:?} goes before {before:?} to {consumer:?}");
         }
         for other in &self.model.consumers {
@@ -398,6 +419,10 @@ impl Run {
                 consumer.waiting.iter().all(|(letter, _)| over(letter)),
                 "something waits for {consumer:?}"
             );
+        }
+        self.rests += 1;
+        if !self.rests.is_multiple_of(REST_EVERY) {
+            return;
         }
         let mut stored = 0;
         for (key, queue) in &self.model.queues {

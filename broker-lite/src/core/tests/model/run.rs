@@ -51,6 +51,9 @@ pub(super) struct Run {
     pub(super) next_transaction: i64,
     last_request: i32,
     log: VecDeque<String>,
+    /// Calls since everything was compared.
+    pub(super) unseen: u32,
+    pub(super) rests: u32,
 }
 
 impl Drop for Run {
@@ -105,6 +108,8 @@ impl Run {
             next_transaction: 1,
             last_request: 0,
             log: VecDeque::new(),
+            unseen: 0,
+            rests: 0,
         };
         for queue in queues {
             let prioritised = queue.name().starts_with("P.");
@@ -360,6 +365,7 @@ impl Run {
     }
 
     fn disconnect(&mut self, client: Client) {
+        self.look_closely();
         self.note(|| format!("client {} is lost", client.number));
         self.get_in_line();
         let stored = self.world.lose(client.key);
@@ -398,6 +404,7 @@ impl Run {
         } else {
             kept = self.random.random_range(0..=self.world.pending());
         }
+        self.look_closely();
         self.note(|| format!("the broker starts again, clean: {clean}, {kept} batches kept"));
         let outcomes = self.world.restart(clean, kept);
         let outcomes: Vec<_> = outcomes
@@ -461,10 +468,11 @@ impl Run {
         self.empty();
     }
 
-    /// Takes everything once much waits, so that a step stays cheap.
+    /// Takes everything once much waits or is with consumers, so that a step stays cheap.
     fn thin_out(&mut self) {
         let waiting: usize = self.model.queues.values().map(|queue| queue.items.len()).sum();
-        if waiting > 60 {
+        let held = self.model.consumers.iter().map(|consumer| consumer.held.len());
+        if waiting > 60 || held.sum::<usize>() > 100 {
             self.empty();
         }
     }

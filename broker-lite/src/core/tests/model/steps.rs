@@ -23,6 +23,16 @@ impl Run {
         *found.expect("it is connected")
     }
 
+    fn pick_consumer(&mut self, fits: impl Fn(&Consumer) -> bool) -> Option<Consumer> {
+        let consumers = self.model.consumers.iter();
+        let fitting: Vec<_> = consumers
+            .filter(|consumer| fits(consumer))
+            .map(|c| c.id)
+            .collect();
+        let id = self.pick(&fitting)?;
+        Some(self.model.consumer(id).clone())
+    }
+
     /// A consumer as anybody might have it; its destination is still to be said.
     fn new_consumer(&mut self, client: Client) -> (Consumer, ConsumerInfo) {
         let id = self.next_consumer;
@@ -183,7 +193,7 @@ impl Run {
     }
 
     pub(super) fn stop_consuming(&mut self) {
-        let Some(consumer) = self.pick(&self.model.consumers.clone()) else {
+        let Some(consumer) = self.pick_consumer(|_| true) else {
             return;
         };
         let held = consumer.held.iter().map(|held| held.item.sequence as i64);
@@ -213,14 +223,7 @@ impl Run {
     }
 
     pub(super) fn pull(&mut self) {
-        let pulling: Vec<_> = self
-            .model
-            .consumers
-            .iter()
-            .filter(|c| c.prefetch == 0)
-            .cloned()
-            .collect();
-        let Some(consumer) = self.pick(&pulling) else {
+        let Some(consumer) = self.pick_consumer(|consumer| consumer.prefetch == 0) else {
             return;
         };
         let timeout = match self.random.random_range(0..3) {
@@ -407,6 +410,7 @@ impl Run {
         let Some(key) = self.open_transaction(None) else {
             return;
         };
+        self.look_closely();
         if self.once_in(3) {
             self.note(|| format!("{key:?} is rolled back"));
             let (client, info) = self.transaction_info(key, TransactionInfo::ROLLBACK);
@@ -453,9 +457,8 @@ impl Run {
     }
 
     pub(super) fn acknowledge(&mut self) {
-        let busy = |consumer: &&Consumer| !consumer.held.is_empty() || consumer.topic_in_flight > 0;
-        let busy: Vec<_> = self.model.consumers.iter().filter(busy).cloned().collect();
-        let Some(consumer) = self.pick(&busy) else {
+        let busy = |consumer: &Consumer| !consumer.held.is_empty() || consumer.topic_in_flight > 0;
+        let Some(consumer) = self.pick_consumer(busy) else {
             return;
         };
         match consumer.source {
