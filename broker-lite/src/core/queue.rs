@@ -443,27 +443,19 @@ impl Queue {
                 None => Choice::Nobody,
             };
         }
-        // The highest priority first and, among equals, whoever was served the longest time ago.
-        let mut tried = None;
-        loop {
-            let next = self
-                .classes
-                .iter()
-                .filter(|(_, class)| !class.has_seen(place))
-                .filter_map(|(_, class)| {
-                    let (number, _) = class.ready.front()?;
-                    Some((std::cmp::Reverse(class.sight.priority), *number, class))
-                })
-                .filter(|(priority, number, _)| tried.is_none_or(|tried| (*priority, *number) > tried))
-                .min_by_key(|(priority, number, _)| (*priority, *number));
-            let Some((priority, number, class)) = next else {
-                return Choice::Nobody;
+        // The highest priority first and, among equals, whoever was served the longest time ago. Whether a class wants the
+        // message costs the most, so only those are asked that would come before the best so far.
+        let mut best = None;
+        for (_, class) in &self.classes {
+            let Some((number, consumer)) = class.ready.front() else {
+                continue;
             };
-            if let Some(consumer) = class.takes(place, message) {
-                return Choice::Consumer(consumer);
+            let rank = (std::cmp::Reverse(class.sight.priority), *number);
+            if best.is_none_or(|(found, _)| rank < found) && class.takes(place, message).is_some() {
+                best = Some((rank, *consumer));
             }
-            tried = Some((priority, number));
         }
+        best.map_or(Choice::Nobody, |(_, consumer)| Choice::Consumer(consumer))
     }
 
     /// Nobody who is ready takes the message here.
