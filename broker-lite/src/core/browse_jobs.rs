@@ -170,7 +170,10 @@ impl Core {
             if turn.now >= browse.until {
                 tracing::warn!(reply_to = %browse.reply_to, left = browse.rest.len(),
                     "there is no room to show what is scheduled");
-                self.end_browse(turn);
+                if let Some(browse) = self.jobs.browses.list.pop_front() {
+                    let refusal = Refusal::resources("there is no room to show what is scheduled");
+                    self.answer(browse.reply, Err(refusal), turn);
+                }
             } else {
                 browse.wake = turn.now.saturating_add(SOON);
             }
