@@ -15,7 +15,6 @@ mod headers;
 mod host;
 mod kinds;
 mod listening;
-mod not_yet;
 mod producers;
 mod queues;
 mod restarts;
@@ -104,55 +103,23 @@ fn run(check: &Check, host: Arc<Host>) -> Outcome {
     outcome
 }
 
-/// What the outcome means, given what the broker is known not to support.
-fn judge(outcome: Outcome, refusal: Option<&str>) -> Result<(), Failed> {
-    match (outcome, refusal) {
-        (Ok(()), None) => Ok(()),
-        (Err(failure), None) => Err(failure.to_string().into()),
-        (Ok(()), Some(words)) => Err(format!("it passes, and is listed as refused: {words}").into()),
-        (Err(failure), Some(words)) => {
-            let said = failure.to_string();
-            match said.contains(words) && said.contains("not supported by this broker") {
-                true => Ok(()),
-                false => Err(format!("{words} not supported, it should say, and says: {said}").into()),
-            }
-        }
-    }
-}
-
-/// A list that is not right any more does not go unnoticed.
-fn judgement() -> Result<(), Failed> {
-    let refused = || Err(Failure::new("browsers are not supported by this broker"));
-    let judged = [
-        judge(Ok(()), None).is_ok(),
-        judge(Err(Failure::new("nothing came")), None).is_err(),
-        judge(refused(), Some("browsers are")).is_ok(),
-        judge(refused(), Some("groups are")).is_err(),
-        judge(Err(Failure::new("browsers are slow")), Some("browsers are")).is_err(),
-        judge(Ok(()), Some("browsers are")).is_err(),
-    ];
-    match judged.iter().all(|&right| right) {
-        true => Ok(()),
-        false => Err(format!("some outcomes are judged wrongly: {judged:?}").into()),
-    }
-}
-
 /// The checks as tests of one broker.
-fn trials(shared: &Arc<Shared>, refusal: fn(&str) -> Option<&'static str>) -> Vec<Trial> {
+fn trials(maker: Maker) -> Vec<Trial> {
+    let shared = Shared::new(maker);
     let checks = SUBJECTS.iter().copied().flatten();
     checks
         .map(|&check| {
             let shared = shared.clone();
             let name = format!("{}::{}", shared.maker.name(), check.name);
             Trial::test(name, move || {
-                judge(run(&check, shared.host(&check)), refusal(check.name))
+                run(&check, shared.host(&check)).map_err(|failure| Failed::from(failure.to_string()))
             })
             .with_ignored_flag(check.slow)
         })
         .collect()
 }
 
-/// The names are unique, and the list of what is refused names only what there is.
+/// The names are unique.
 fn names() -> Result<(), Failed> {
     let mut names = BTreeSet::new();
     for check in SUBJECTS.iter().copied().flatten() {
@@ -160,20 +127,16 @@ fn names() -> Result<(), Failed> {
             return Err(format!("two checks are named {}", check.name).into());
         }
     }
-    match not_yet::NOT_YET.iter().find(|(name, _)| !names.contains(name)) {
-        Some((name, _)) => Err(format!("there is no check named {name}").into()),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let mut all = vec![Trial::test("names", names), Trial::test("judgement", judgement)];
-    let lite = Shared::new(Maker::BrokerLite);
-    all.extend(trials(&lite, not_yet::refusal));
+    let mut all = vec![Trial::test("names", names)];
+    all.extend(trials(Maker::BrokerLite));
     // Without a real ActiveMQ only broker-lite is asked.
     if let Some(peers) = Peers::find("conformance of ActiveMQ") {
-        all.extend(trials(&Shared::new(Maker::ActiveMq(peers)), |_| None));
+        all.extend(trials(Maker::ActiveMq(peers)));
     }
     libtest_mimic::run(&arguments, all).exit_code()
 }
