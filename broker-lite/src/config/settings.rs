@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use openwire_client::wire::Destination;
+use openwire_client::wire::{Destination, DestinationKind};
 
 use crate::policy::schedule::MAX_REPEAT;
 use crate::policy::{DiscardDeadLetters, Interceptors, Policies, Redelivery, Timestamping, Zone};
@@ -257,11 +257,17 @@ impl Settings {
         let of_policies = policies
             .chain([self.policies.default_policy()])
             .flat_map(|policy| super::rules::not_served(policy));
+        let of_topics = self
+            .policies
+            .iter()
+            .filter(|(pattern, policy)| pattern.kind() == DestinationKind::Topic && policy.memory_limit > 0)
+            .map(|_| "policy.memoryLimit of a topic");
         let mut names: Vec<_> = asked
             .into_iter()
             .filter(|(asked, _)| *asked)
             .map(|(_, name)| name)
             .chain(of_policies)
+            .chain(of_topics)
             .collect();
         names.dedup();
         names
