@@ -46,6 +46,10 @@ pub(super) fn not_served(policy: &Policy) -> impl Iterator<Item = &'static str> 
             policy.store_usage_high_water_mark != usual.store_usage_high_water_mark,
             "policy.storeUsageHighWaterMark",
         ),
+        (
+            policy.blocked_producer_warning_interval != usual.blocked_producer_warning_interval,
+            "policy.blockedProducerWarningInterval",
+        ),
         (policy.gc_with_network_consumers, "policy.gcWithNetworkConsumers"),
         (
             policy.send_duplicate_from_store_to_dlq,
