@@ -74,7 +74,6 @@ impl Core {
         }
         let mut last = None;
         loop {
-            self.drop_without_credit(key);
             let Some(place) = self.queues[key.0].next() else {
                 break;
             };
@@ -88,7 +87,7 @@ impl Core {
             let Some(message) = message else { return };
             match queue.choose(place, &message) {
                 Choice::Consumer(consumer) if !self.subscriptions[consumer.0].has_credit() => {
-                    // The owner of a group, which stands further back in the line.
+                    // It has spent it on another of its queues.
                     self.queues[key.0].rest(consumer);
                     self.subscriptions[consumer.0].starved.push_back(key);
                 }
@@ -102,7 +101,7 @@ impl Core {
                 }
                 Choice::Parked(owner) => self.queues[key.0].park(owner, place, &message),
                 Choice::Nobody => {
-                    self.queues[key.0].pass(place);
+                    self.queues[key.0].pass(place, &message);
                     self.let_body_go(key, place);
                 }
             }
@@ -167,19 +166,6 @@ impl Core {
             && entry.body.take().is_some()
         {
             self.resident_used -= entry.size as usize;
-        }
-    }
-
-    /// Consumers at the head of the line that have no credit leave it until they have.
-    fn drop_without_credit(&mut self, key: QueueKey) {
-        loop {
-            let queue = &self.queues[key.0];
-            let without = queue
-                .first_in_line()
-                .find(|consumer| !self.subscriptions[consumer.0].has_credit());
-            let Some(consumer) = without else { return };
-            self.queues[key.0].rest(consumer);
-            self.subscriptions[consumer.0].starved.push_back(key);
         }
     }
 

@@ -400,7 +400,7 @@ impl Core {
         for queue in batch.queues.iter() {
             let queue = &mut self.queues[queue.0];
             // Consumers that wait take these at once.
-            if queue.first_in_line().next().is_some() {
+            if queue.any_ready() {
                 continue;
             }
             for place in queue.backlog.between(first, batch.last) {

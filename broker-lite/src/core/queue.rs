@@ -1,17 +1,16 @@
 //! A queue: what waits, who consumes, and who is to get what next.
 //!
-//! Consumers that see alike (same priority, same selector) form a class. A class has looked at everything before its
-//! *cursor*, and at what came back behind it when that has left *returned*; so each message is looked at once by each
-//! class, however often dispatching begins anew and however deep the queue is.
+//! Consumers are kept in [`Classes`] of those that see alike; each message is looked at once, however often dispatching
+//! begins anew and however deep the queue is.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use openwire_client::wire::{ConnectionId, Destination, Message};
 use rustc_hash::FxHashMap;
-use slab::Slab;
 
 use super::backlog::{Backlog, Place};
+use super::classes::{ClassKey, Classes};
 use super::durable_subscription::DurableSubscription;
 use super::groups::Groups;
 use super::statistics::Counts;
@@ -50,72 +49,16 @@ impl Entry {
     }
 }
 
-/// Consumers that see alike.
-#[derive(Debug)]
-struct Class {
-    sight: Sight,
-    members: usize,
-    /// Those with credit, in the order in which they are served, with a number that orders them over all classes. Behind
-    /// the first, who is always there, some may have left the line.
-    ready: VecDeque<(u64, SubscriptionKey)>,
-    /// How many have left it.
-    left: usize,
-    /// Everything before this was looked at.
-    cursor: Place,
-    /// What came back behind the cursor. Some of it may be gone again.
-    returned: BTreeSet<Place>,
-}
-
-impl Class {
-    /// The next message to look at.
-    fn next(&mut self, backlog: &Backlog) -> Option<Place> {
-        let fresh = backlog.first_from(self.cursor).map(|(place, _)| place);
-        while let Some(&place) = self.returned.first() {
-            if fresh.is_some_and(|fresh| fresh <= place) {
-                break;
-            }
-            if backlog.get(place).is_some() {
-                return Some(place);
-            }
-            self.returned.pop_first();
-        }
-        fresh
-    }
-
-    /// The message at this place has been looked at, or is gone.
-    fn pass(&mut self, place: Place) {
-        if place >= self.cursor {
-            self.cursor = place.next();
-        } else {
-            self.returned.remove(&place);
-        }
-    }
-
-    fn has_seen(&self, place: Place) -> bool {
-        place < self.cursor && !self.returned.contains(&place)
-    }
-
-    /// There is a message to look at here.
-    fn look_at(&mut self, place: Place) {
-        if place < self.cursor {
-            self.returned.insert(place);
-        }
-    }
-}
-
 /// A consumer as its queue knows it.
 #[derive(Debug, Clone, Copy)]
 struct Member {
-    class: usize,
+    class: ClassKey,
     /// Which consumer it is, counted from the first.
     number: u64,
     exclusive: bool,
     /// Its number in the line of those with credit, if it stands there.
     ready: Option<u64>,
 }
-
-/// So many places in a line may be empty before it is closed up, beside as many as there are others.
-const GAPS: usize = 32;
 
 /// Who is to get a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,8 +94,7 @@ pub(super) struct Queue {
     /// The connection that made it, if one did.
     pub(super) made_by: Option<ConnectionId>,
     members: FxHashMap<SubscriptionKey, Member>,
-    classes: Slab<Class>,
-    by_sight: FxHashMap<Sight, usize>,
+    classes: Classes,
     /// The only consumer that is served, if one is.
     exclusive: Option<SubscriptionKey>,
     pub(super) groups: Option<Box<Groups>>,
@@ -193,8 +135,7 @@ impl Queue {
             counts: Counts::default(),
             made_by: None,
             members: FxHashMap::default(),
-            classes: Slab::new(),
-            by_sight: FxHashMap::default(),
+            classes: Classes::default(),
             exclusive: None,
             groups: None,
             browsers: Vec::new(),
@@ -222,17 +163,7 @@ impl Queue {
         }
         let exclusive = exclusive || self.policy.all_consumers_exclusive_by_default;
         let priority = sight.priority;
-        let class = *self.by_sight.entry(sight).or_insert_with_key(|sight| {
-            self.classes.insert(Class {
-                sight: sight.clone(),
-                members: 0,
-                ready: VecDeque::new(),
-                left: 0,
-                cursor: Place::START,
-                returned: BTreeSet::new(),
-            })
-        });
-        self.classes[class].members += 1;
+        let class = self.classes.join(sight, &self.backlog);
         self.next_number += 1;
         let member = Member {
             class,
@@ -264,12 +195,7 @@ impl Queue {
         let Some(member) = self.members.remove(&key) else {
             return false;
         };
-        let class = &mut self.classes[member.class];
-        class.members -= 1;
-        if class.members == 0 {
-            let class = self.classes.remove(member.class);
-            self.by_sight.remove(&class.sight);
-        }
+        self.classes.leave(member.class);
         let free = self.groups.as_mut().map(|groups| groups.remove_owner(key));
         self.look_again(free.unwrap_or_default());
         if self.exclusive == Some(key) {
@@ -278,7 +204,7 @@ impl Queue {
                 .iter()
                 .filter(|(_, member)| member.exclusive)
                 .max_by_key(|(_, member)| {
-                    let priority = self.classes[member.class].sight.priority;
+                    let priority = self.classes.sight(member.class).priority;
                     (priority, std::cmp::Reverse(member.number))
                 })
                 .map(|(key, _)| *key);
@@ -291,19 +217,14 @@ impl Queue {
     /// Messages that were parked are for all to look at.
     pub(super) fn look_again(&mut self, places: BTreeSet<Place>) {
         for place in places {
-            for (_, class) in &mut self.classes {
-                class.look_at(place);
-            }
+            self.classes.look_at(place, &self.backlog);
         }
     }
 
     /// Only this consumer is served, or all are. Whoever was ready has to line up again.
     fn set_exclusive(&mut self, holder: Option<SubscriptionKey>) {
         self.exclusive = holder;
-        for (_, class) in &mut self.classes {
-            class.ready.clear();
-            class.left = 0;
-        }
+        self.classes.clear_lines();
         for member in self.members.values_mut() {
             member.ready = None;
         }
@@ -328,9 +249,7 @@ impl Queue {
         if member.ready.is_none() {
             self.next_number += 1;
             member.ready = Some(self.next_number);
-            self.classes[member.class]
-                .ready
-                .push_back((self.next_number, key));
+            self.classes.line_up(member.class, self.next_number, key);
             if let Some(groups) = &mut self.groups {
                 groups.get_ready(key);
             }
@@ -342,9 +261,10 @@ impl Queue {
         if let Some(member) = self.members.get_mut(&key)
             && member.ready.take().is_some()
         {
-            let class = &mut self.classes[member.class];
-            class.left += 1;
-            class.close_up(&self.members);
+            let class = member.class;
+            let members = &self.members;
+            self.classes
+                .step_out(class, |number, key| stands(members, number, key));
             if let Some(groups) = &mut self.groups {
                 groups.rest(key);
             }
@@ -363,41 +283,32 @@ impl Queue {
         waiting.into_iter().map(|(_, key)| key).collect()
     }
 
-    /// The first in line of each class.
-    pub(super) fn first_in_line(&self) -> impl Iterator<Item = SubscriptionKey> {
-        self.classes
-            .iter()
-            .filter_map(|(_, class)| class.ready.front().map(|(_, key)| *key))
+    /// True if anybody stands in line.
+    pub(super) fn any_ready(&self) -> bool {
+        self.classes.any_ready()
     }
 
-    /// All who are ready.
+    /// All who stand in line.
     pub(super) fn ready(&self) -> impl Iterator<Item = SubscriptionKey> {
         self.classes
-            .iter()
-            .flat_map(|(_, class)| class.ready.iter())
+            .in_line()
             .filter(|(number, key)| stands(&self.members, *number, *key))
-            .map(|(_, key)| *key)
+            .map(|(_, key)| key)
     }
 
     fn sight(&self, key: SubscriptionKey) -> Option<&Sight> {
         let member = self.members.get(&key)?;
-        Some(&self.classes[member.class].sight)
+        Some(self.classes.sight(member.class))
     }
 
     /// True if some consumer selects the message.
     pub(super) fn is_wanted(&self, message: &Message) -> bool {
-        self.classes.iter().any(|(_, class)| class.sight.sees(message))
+        self.classes.want(message)
     }
 
     /// The next message that a consumer with credit has to look at.
     pub(super) fn next(&mut self) -> Option<Place> {
-        let backlog = &self.backlog;
-        let looked_at = self
-            .classes
-            .iter_mut()
-            .filter(|(_, class)| !class.ready.is_empty())
-            .filter_map(|(_, class)| class.next(backlog))
-            .min();
+        let looked_at = self.classes.next(&self.backlog);
         looked_at.into_iter().chain(self.next_parked()).min()
     }
 
@@ -419,7 +330,7 @@ impl Queue {
             return true;
         };
         let parked = self.groups.as_ref().is_some_and(|groups| groups.has_waiting(key));
-        !parked && self.classes[member.class].next(&self.backlog).is_none()
+        !parked && self.classes.has_nothing(member.class, &self.backlog)
     }
 
     /// Who gets this message. Call [`Queue::pass`] if nobody does.
@@ -429,42 +340,22 @@ impl Queue {
             && let Some(owner) = groups.owner(group)
             && let Some(member) = self.members.get(&owner)
         {
-            let takes = member.ready.is_some() && self.classes[member.class].sight.sees(message);
+            let takes = member.ready.is_some() && self.classes.sight(member.class).sees(message);
             return if takes {
                 Choice::Consumer(owner)
             } else {
                 Choice::Parked(owner)
             };
         }
-        if self.classes.len() == 1 {
-            let class = self.classes.iter().next();
-            return match class.and_then(|(_, class)| class.takes(place, message)) {
-                Some(consumer) => Choice::Consumer(consumer),
-                None => Choice::Nobody,
-            };
+        match self.classes.choose(place, message) {
+            Some(consumer) => Choice::Consumer(consumer),
+            None => Choice::Nobody,
         }
-        // The highest priority first and, among equals, whoever was served the longest time ago. Whether a class wants the
-        // message costs the most, so only those are asked that would come before the best so far.
-        let mut best = None;
-        for (_, class) in &self.classes {
-            let Some((number, consumer)) = class.ready.front() else {
-                continue;
-            };
-            let rank = (std::cmp::Reverse(class.sight.priority), *number);
-            if best.is_none_or(|(found, _)| rank < found) && class.takes(place, message).is_some() {
-                best = Some((rank, *consumer));
-            }
-        }
-        best.map_or(Choice::Nobody, |(_, consumer)| Choice::Consumer(consumer))
     }
 
     /// Nobody who is ready takes the message here.
-    pub(super) fn pass(&mut self, place: Place) {
-        for (_, class) in &mut self.classes {
-            if !class.ready.is_empty() {
-                class.pass(place);
-            }
-        }
+    pub(super) fn pass(&mut self, place: Place, message: &Message) {
+        self.classes.pass(place, message, &self.backlog);
     }
 
     /// The message here waits for its group's owner.
@@ -473,14 +364,14 @@ impl Queue {
         if let (Some(groups), Some(group)) = (&mut self.groups, &message.group_id) {
             groups.park(group, owner, place, selects);
         }
-        self.pass(place);
+        self.pass(place, message);
     }
 
     /// Takes the message here, which goes to this consumer.
     pub(super) fn take(&mut self, place: Place, consumer: SubscriptionKey) -> Option<Entry> {
         self.rest(consumer);
         if let Some(member) = self.members.get(&consumer) {
-            self.classes[member.class].pass(place);
+            self.classes.take(member.class, place, &self.backlog);
         }
         self.remove(place)
     }
@@ -504,14 +395,7 @@ impl Queue {
     /// Puts a message where it belongs, for all to look at.
     pub(super) fn put(&mut self, entry: Entry) {
         let place = self.backlog.insert(entry);
-        let most = self.backlog.len() * 2 + 1024;
-        for (_, class) in &mut self.classes {
-            class.look_at(place);
-            if class.returned.len() > most {
-                let backlog = &self.backlog;
-                class.returned.retain(|place| backlog.get(*place).is_some());
-            }
-        }
+        self.classes.look_at(place, &self.backlog);
     }
 
     /// Where the message with this sequence waits.
@@ -541,30 +425,6 @@ fn stands(members: &FxHashMap<SubscriptionKey, Member>, number: u64, key: Subscr
     members
         .get(&key)
         .is_some_and(|member| member.ready == Some(number))
-}
-
-impl Class {
-    /// Takes those that have left the line out of it: at the front always, elsewhere when they are many, so that leaving
-    /// costs the same wherever one stands.
-    fn close_up(&mut self, members: &FxHashMap<SubscriptionKey, Member>) {
-        while self.left > 0
-            && let Some(&(number, key)) = self.ready.front()
-            && !stands(members, number, key)
-        {
-            self.ready.pop_front();
-            self.left -= 1;
-        }
-        if self.left > self.ready.len() / 2 + GAPS {
-            self.ready.retain(|&(number, key)| stands(members, number, key));
-            self.left = 0;
-        }
-    }
-
-    /// Who takes the message, if it is for this class and not yet looked at.
-    fn takes(&self, place: Place, message: &Message) -> Option<SubscriptionKey> {
-        let (_, first) = self.ready.front()?;
-        (!self.has_seen(place) && self.sight.sees(message)).then_some(*first)
-    }
 }
 
 #[cfg(test)]

@@ -95,8 +95,8 @@ pub(super) struct Split {
 }
 
 /// What an identifier names.
-#[derive(Debug)]
-pub(super) enum Field {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Field {
     Header(Header),
     Property(Box<str>),
 }

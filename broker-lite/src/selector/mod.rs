@@ -25,6 +25,7 @@
 //!   the selector is parsed, and refused if it needs what [`regex_lite`] lacks: looking around, back references,
 //!   classes of Unicode.
 
+mod equality;
 mod evaluate;
 mod expression;
 mod function;
@@ -41,7 +42,9 @@ use std::fmt;
 
 use openwire_client::wire::WireError;
 
+pub(crate) use equality::{Constant, Equality, Given};
 use expression::Condition;
+pub(crate) use expression::Field;
 pub use message::Redelivered;
 pub use operand::Operand;
 

@@ -13,6 +13,7 @@ mod random_xa;
 mod refused;
 mod rig;
 mod schedule;
+mod selected;
 mod statistics;
 mod topics;
 mod xa;
