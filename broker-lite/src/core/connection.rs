@@ -309,7 +309,8 @@ impl Core {
         };
         let (browser, retroactive) = (info.browser, info.retroactive);
         let policy = self.policy_of(&destination);
-        let subscription = Subscription::new(id.clone(), from, info, source, sight, policy, turn.now);
+        let mut subscription = Subscription::new(id.clone(), from, info, source, sight, policy, turn.now);
+        subscription.since = self.sequence;
         let key = SubscriptionKey(self.subscriptions.insert(subscription));
         self.connections[from.0 as usize]
             .consumers

@@ -334,6 +334,7 @@ impl Core {
             None => return,
             Some(Target::Topic(key)) => {
                 let topic = self.topics.remove(key.0);
+                self.drop_deferred(key, &topic);
                 self.drop_kept(&topic, turn);
                 for subscriber in topic.subscribers {
                     if let Some(Source::Topics(topics)) = self

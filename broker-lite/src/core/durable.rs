@@ -16,6 +16,7 @@ use super::retained::Retention;
 use super::schedule::JobChanges;
 use super::send::contains;
 use super::subscription::{InFlight, SubscriptionKey};
+use super::topic::TopicKey;
 use super::transaction::TransactionKey;
 use super::{Core, Outcome, Turn};
 use crate::policy::schedule::SCHEDULED_ID;
@@ -34,6 +35,8 @@ pub(super) struct PendingBatch {
     pub(super) last: u64,
     /// The queues they were put on.
     queues: Once<QueueKey>,
+    /// The topics on which something was published that waits for it.
+    topics: Once<TopicKey>,
     /// Their producers, with the first and the last number of each.
     producers: Vec<(ProducerId, i64, i64)>,
     /// The queues the store is told of for the first time.
@@ -81,10 +84,16 @@ impl PendingBatch {
         self.note(sequence, id);
     }
 
+    /// Something was published with it on a topic.
+    pub(super) fn publish(&mut self, topic: TopicKey, sequence: u64) {
+        self.topics.add(topic);
+        self.note(sequence, None);
+    }
+
     /// A message was put in it. Its id counts if it can be sent again.
     pub(super) fn note(&mut self, sequence: u64, id: Option<&MessageId>) {
-        self.first.get_or_insert(sequence);
-        self.last = sequence;
+        self.first = Some(self.first.map_or(sequence, |first| first.min(sequence)));
+        self.last = self.last.max(sequence);
         self.sent(id);
     }
 
@@ -136,6 +145,11 @@ impl PendingBatch {
         self.queues.remove(queue);
         self.created.retain(|&of| of != queue);
         self.consumed.retain(|consumed| consumed.message.queue != queue);
+    }
+
+    /// The topic is gone, and its key may get another meaning.
+    pub(super) fn drop_topic(&mut self, topic: TopicKey) {
+        self.topics.remove(topic);
     }
 
     /// The consumer is gone, and its key may get another meaning.
@@ -243,6 +257,7 @@ impl Core {
                 first: None,
                 last: 0,
                 queues: Once::default(),
+                topics: Once::default(),
                 producers: Vec::new(),
                 created: Vec::new(),
                 consumed: Vec::new(),
@@ -317,6 +332,7 @@ impl Core {
                 for queue in self.touched(&batch) {
                     self.move_on(queue, turn);
                 }
+                self.publish_durable(&batch, turn);
             }
             Err(error) => {
                 self.withdraw(&batch, error);
@@ -327,8 +343,9 @@ impl Core {
                 // After any other error nobody knows what the store has.
                 if matches!(error, StoreError::Refused(_) | StoreError::Full(_)) {
                     self.jobs_refused(jobs, turn.now);
-                    self.restore(batch.consumed, turn);
+                    self.restore(std::mem::take(&mut batch.consumed), turn);
                 }
+                self.publish_durable(&batch, turn);
                 self.resume_producers(turn);
             }
         }
@@ -342,6 +359,16 @@ impl Core {
             .iter()
             .filter_map(|(destination, _)| self.stored_queues.get(destination));
         batch.queues.iter().chain(marked).copied().collect()
+    }
+
+    /// What was published behind the batch need not wait for it any longer.
+    fn publish_durable(&mut self, batch: &PendingBatch, turn: &mut Turn<'_>) {
+        for &topic in batch.topics.iter() {
+            self.release_deferred(topic, turn);
+        }
+        if batch.topics.iter().next().is_some() {
+            self.resume_producers(turn);
+        }
     }
 
     fn move_on(&mut self, queue: QueueKey, turn: &mut Turn<'_>) {
@@ -429,6 +456,9 @@ impl Core {
             self.audit.not_taken_from(producer, *first);
         }
         let Some(first) = batch.first else { return };
+        for &key in batch.topics.iter() {
+            self.withdraw_deferred(key, first, batch.last);
+        }
         for &key in batch.queues.iter() {
             let queue = &mut self.queues[key.0];
             let mut refused = queue.backlog.between(first, batch.last);
@@ -444,20 +474,21 @@ impl Core {
                     self.resident_used -= entry.size as usize;
                 }
                 self.stats.refused += 1;
-                let Some((message, id)) = entry
-                    .body
-                    .as_ref()
-                    .and_then(|message| Some((message, message.message_id.as_ref()?)))
-                else {
-                    continue;
-                };
-                match &message.destination {
-                    Some(destination) if is_dead_letter(message) => self.dead_audit.forget(destination, id),
-                    // Its client sent it long ago.
-                    _ if was_scheduled(message) => {}
-                    _ => self.audit.not_taken(id),
+                if let Some(message) = &entry.body {
+                    self.not_taken(message);
                 }
             }
+        }
+    }
+
+    /// A message that the store refused is not there after all: it may come again.
+    pub(super) fn not_taken(&mut self, message: &Message) {
+        let Some(id) = &message.message_id else { return };
+        match &message.destination {
+            Some(destination) if is_dead_letter(message) => self.dead_audit.forget(destination, id),
+            // Its client sent it long ago.
+            _ if was_scheduled(message) => {}
+            _ => self.audit.not_taken(id),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | `queue`, `topic`, `subscription` | the data: what waits, what is in flight, who has credit |
 //! | `send` | a message arrives |
 //! | `subscriber` | a message goes to the subscribers of a topic |
+//! | `deferred` | what they get once it is durable |
 //! | `retained` | what topics keep for consumers that come later |
 //! | `slow_consumer` | who does not keep up, and what becomes of them |
 //! | `dispatch` | a message goes to a consumer; bodies come back from the store |
@@ -30,6 +31,7 @@ mod browse_jobs;
 mod classes;
 mod connection;
 mod dead_letter;
+mod deferred;
 mod destinations;
 mod dispatch;
 mod durable;

@@ -259,7 +259,7 @@ impl Core {
         let wanted = everything(topic);
         let replay = topic.recovery.replay(turn.now, &wanted);
         let replay: Vec<_> = replay
-            .filter(|message| subscription.sight.sees(message))
+            .filter(|message| subscription.sight.sees(message) && !topic.defers(message))
             .cloned()
             .collect();
         let mut after = Aftermath::default();
@@ -292,8 +292,10 @@ impl Core {
         let empty = self.queues[key.0].backlog.is_empty();
         for part in parts(destination)? {
             for target in self.targets_of(&part, turn)? {
-                let Target::Topic(topic) = target else { continue };
-                let topic = &mut self.topics[topic.0];
+                let Target::Topic(topic_key) = target else {
+                    continue;
+                };
+                let topic = &mut self.topics[topic_key.0];
                 if !topic.durables.contains(&key) {
                     continue;
                 }
@@ -311,7 +313,8 @@ impl Core {
                         .collect(),
                 };
                 for message in messages {
-                    self.recall_to(key, message, turn.now);
+                    let tied = self.topics[topic_key.0].defers(&message);
+                    self.recall_to(key, message, tied, turn);
                 }
             }
         }
@@ -319,8 +322,8 @@ impl Core {
     }
 
     /// Puts a message that a topic kept where it waits for a durable subscription. It is not stored: it comes again
-    /// with the next activation.
-    fn recall_to(&mut self, key: QueueKey, mut message: Arc<Message>, now: i64) {
+    /// with the next activation. What is `tied` is not durable yet, so it waits for what is stored now, which comes later.
+    fn recall_to(&mut self, key: QueueKey, mut message: Arc<Message>, tied: bool, turn: &mut Turn<'_>) {
         let full = self.is_full();
         let Some(durable) = &mut self.queues[key.0].durable else {
             return;
@@ -342,12 +345,16 @@ impl Core {
             size: accounting_size(&message),
             redelivered: 0,
             stored: false,
-            tied: false,
+            tied,
             priority: message.priority.clamp(0, 9) as u8,
             body: Some(message),
         };
+        if tied {
+            let sequence = self.sequence;
+            self.batch(turn).put(key, sequence, None);
+        }
         self.count(key, &entry);
-        self.put_waiting(key, entry, now);
+        self.put_waiting(key, entry, turn.now);
     }
 
     /// A retained message was read back.
@@ -395,7 +402,7 @@ impl Core {
                 Awaiting::Durable(queue, number) => {
                     let same = self.queues.get(queue.0).is_some_and(|now| now.number == number);
                     if let (Some(message), true) = (&message, same) {
-                        self.recall_to(queue, message.clone(), turn.now);
+                        self.recall_to(queue, message.clone(), false, turn);
                         self.dispatch(queue, turn);
                     }
                 }

@@ -46,7 +46,7 @@ impl Core {
     }
 
     /// True if a destination may pass on what is sent to it.
-    fn passes_on(&self, target: Target) -> bool {
+    pub(super) fn passes_on(&self, target: Target) -> bool {
         match target {
             Target::Queue(key) => self.queues[key.0].passes_on,
             Target::Topic(key) => self.topics[key.0].passes_on,

@@ -13,6 +13,7 @@ use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
 use super::route::Routes;
 use super::{Core, Outcome, Turn};
+use crate::policy::is_to_be_retained;
 use crate::security::Action;
 use crate::store::{MessageKey, Op, accounting_size};
 
@@ -158,6 +159,8 @@ impl Core {
         match routes {
             Routes::One(target) => self.put(target, message, tied, queues, turn),
             Routes::Several(copies) => {
+                // All of them are there once what is stored of them is.
+                let tied = tied || copies.iter().any(|(target, copy)| self.stores(*target, copy));
                 let mut stored = false;
                 for (target, copy) in copies {
                     stored |= self.put(target, copy, tied, queues, turn);
@@ -204,6 +207,17 @@ impl Core {
     /// True if a message that lies on this queue lies in the store as well.
     pub(super) fn keeps(&self, queue: QueueKey, message: &Message) -> bool {
         self.config.stored && message.persistent && !self.queues[queue.0].destination.is_temporary()
+    }
+
+    /// True if the store may be told of a message that is sent there.
+    pub(super) fn stores(&self, target: Target, message: &Message) -> bool {
+        match target {
+            Target::Queue(queue) => self.keeps(queue, message),
+            Target::Topic(topic) => {
+                let durables = !self.topics[topic.0].durables.is_empty();
+                self.config.stored && message.persistent && (durables || is_to_be_retained(message))
+            }
+        }
     }
 
     /// Puts a message on a queue; true if it is stored. If it is stored at `first` already, its body is not stored

@@ -93,6 +93,7 @@ impl Core {
             self.expire_topic_message(topic, &message, turn);
             return turn.effects.has_store();
         }
+        let sequence = self.sequence;
         self.topics[topic.0].counts.arrive(accounting_size(&message));
         Arc::make_mut(&mut message).broker_out_time = turn.now;
         let (message, mut stored) = self.keep_for_later(topic, message, turn);
@@ -111,11 +112,25 @@ impl Core {
                 self.note_slow_durable(queue, turn);
             }
         }
+        self.serve_in_order(topic, message, sequence, tied || stored, taken, turn);
+        stored
+    }
+
+    /// Gives a message to those who subscribed to a topic before it was sent, and to retroactive ones.
+    pub(super) fn serve_subscribers(
+        &mut self,
+        topic: TopicKey,
+        message: Arc<Message>,
+        sequence: u64,
+        taken: bool,
+        turn: &mut Turn<'_>,
+    ) {
+        let addressee = Addressee::of(&self.topics[topic.0], &message);
         let mut after = Aftermath::default();
         let mut served = None;
         for at in 0..self.topics[topic.0].subscribers.len() {
             let key = self.topics[topic.0].subscribers[at];
-            if self.is_for(key, &message, &addressee) {
+            if self.is_for(key, &message, &addressee) && self.is_in_time(key, topic, sequence) {
                 served.get_or_insert(at);
                 self.offer(key, message.clone(), &mut after, turn);
             }
@@ -132,7 +147,14 @@ impl Core {
             self.nobody_consumes(&message, turn);
         }
         self.finish(after, turn);
-        stored
+    }
+
+    /// True if a consumer came before the message with this number was sent, or gets what was sent before it came.
+    fn is_in_time(&self, key: SubscriptionKey, topic: TopicKey, sequence: u64) -> bool {
+        let subscription = &self.subscriptions[key.0];
+        subscription.since < sequence
+            || subscription.info.retroactive
+            || self.topics[topic.0].always_retroactive
     }
 
     fn is_for(&self, key: SubscriptionKey, message: &Message, addressee: &Addressee) -> bool {

@@ -144,6 +144,8 @@ pub(super) struct Subscription {
     pub(super) in_flight: VecDeque<InFlight>,
     /// How many messages a topic consumer has: nobody will ask for them again.
     pub(super) topic_in_flight: usize,
+    /// The last broker sequence number when it came: what has a later one was sent after it.
+    pub(super) since: u64,
     /// What waits for a topic consumer's credit.
     pub(super) waiting: VecDeque<Arc<Message>>,
     /// How many may wait there; none is any number.
@@ -197,6 +199,7 @@ impl Subscription {
             transactions: Vec::new(),
             in_flight: VecDeque::new(),
             topic_in_flight: 0,
+            since: 0,
             waiting: VecDeque::new(),
             pending_limit: limit.map(|limit| limit as usize),
             first_expiration: i64::MAX,

@@ -1,9 +1,11 @@
 //! A topic: who subscribes to it, and what it keeps for those that come later.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use openwire_client::wire::{ConnectionId, Destination};
 
+use super::deferred::Deferred;
 use super::queue::QueueKey;
 use super::retained::Retained;
 use super::statistics::Counts;
@@ -29,6 +31,8 @@ pub(super) struct Topic {
     pub(super) subscribers: Vec<SubscriptionKey>,
     /// What waits for durable subscriptions, whether or not anybody consumes from them.
     pub(super) durables: Vec<QueueKey>,
+    /// What its subscribers do not have yet, in order: something it was stored with is not durable.
+    pub(super) deferred: VecDeque<Deferred>,
     /// What it keeps for retroactive consumers that come later.
     pub(super) recovery: RecoveryBuffer,
     /// Where its retained message lies.
@@ -60,6 +64,7 @@ impl Topic {
             number: 0,
             subscribers: Vec::new(),
             durables: Vec::new(),
+            deferred: VecDeque::new(),
             recovery,
             retained: Retained::default(),
             forgetting: false,

@@ -24,7 +24,7 @@ pub use eviction::evict_expired;
 pub use groups::Groups;
 pub use interceptor::{Composite, Forward, InterceptorError, Interceptors, Mirror, VirtualTopic};
 pub use pattern::{Pattern, PatternMap};
-pub use recovery::{RETAIN, RETAINED, RecoveryBuffer};
+pub use recovery::{RETAIN, RETAINED, RecoveryBuffer, is_to_be_retained};
 pub use redelivery::{GivenUp, Redelivery, RedeliveryPolicy};
 pub use strategy::{
     AbortLimits, Audit, DeadLetterStrategy, DeadLetters, DispatchPolicy, Eviction, Filter, GroupMap,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use openwire_client::wire::{Message, ValueMap, ValueRef, decode_map, encode_map, find_value};
 
 use super::pattern::Pattern;
@@ -129,6 +129,21 @@ impl RecoveryBuffer {
         self.retained = retained;
     }
 
+    /// The message with this broker sequence number was not sent after all.
+    pub fn withdraw(&mut self, sequence: i64) {
+        let is = |message: &Message| {
+            let id = message.message_id.as_ref();
+            id.is_some_and(|id| id.broker_sequence_id == sequence)
+        };
+        // It is among the last ones.
+        if let Some(at) = self.kept.iter().rposition(|kept| is(&kept.message))
+            && let Some(kept) = self.kept.remove(at)
+        {
+            self.bytes -= kept.size.min(self.bytes);
+        }
+        self.retained.take_if(|message| is(message));
+    }
+
     /// Lets go of the oldest messages until those that the policy keeps have no more than so many bytes; they count as
     /// dropped.
     pub fn shrink(&mut self, most: u64) {
@@ -189,7 +204,8 @@ impl RecoveryBuffer {
     }
 
     fn retain(&mut self, message: Arc<Message>) -> Arc<Message> {
-        let Some(properties) = message.marshalled_properties.as_ref().filter(|bytes| asks(bytes)) else {
+        let properties = message.marshalled_properties.as_ref();
+        let Some(properties) = properties.filter(|_| is_to_be_retained(&message)) else {
             return message;
         };
         let Ok(mut map) = decode_map(properties.clone()) else {
@@ -224,11 +240,12 @@ fn is_wanted(message: &Message, now: i64, wanted: &Pattern) -> bool {
             .is_some_and(|destination| wanted.matches(destination))
 }
 
-/// The property is true, or a text that says so.
-fn asks(properties: &Bytes) -> bool {
-    match find_value(properties, RETAIN) {
-        Ok(Some(ValueRef::Bool(retain))) => retain,
-        Ok(Some(ValueRef::String(text))) => text.eq_ignore_ascii_case("true"),
+/// True if a topic retains the message: its property [`RETAIN`] is true, or a text that says so.
+pub fn is_to_be_retained(message: &Message) -> bool {
+    let properties = message.marshalled_properties.as_ref();
+    match properties.map(|properties| find_value(properties, RETAIN)) {
+        Some(Ok(Some(ValueRef::Bool(retain)))) => retain,
+        Some(Ok(Some(ValueRef::String(text)))) => text.eq_ignore_ascii_case("true"),
         _ => false,
     }
 }
@@ -245,6 +262,7 @@ fn with_properties(message: &Message, properties: &ValueMap) -> Option<Message> 
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
     use openwire_client::wire::{Destination, Value};
 
     use super::*;

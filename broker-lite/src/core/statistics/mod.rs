@@ -85,9 +85,14 @@ impl Counts {
 
     /// The store refused what had arrived.
     pub(super) fn withdraw(&mut self, entry: &Entry) {
-        self.enqueued = self.enqueued.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(u64::from(entry.size));
+        self.depart(entry.size);
         self.release(entry);
+    }
+
+    /// The opposite of [`Counts::arrive`].
+    pub(super) fn depart(&mut self, size: u32) {
+        self.enqueued = self.enqueued.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(u64::from(size));
     }
 
     /// The store refused that a message has left.

@@ -3,6 +3,7 @@
 mod advisories;
 mod behaviour;
 mod consumers;
+mod deferred;
 mod flow;
 mod large;
 mod model;

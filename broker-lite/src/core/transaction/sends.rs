@@ -366,7 +366,7 @@ impl Core {
         turn: &mut Turn<'_>,
     ) -> Vec<QueueKey> {
         let mut queues = Once::default();
-        let tied = turn.effects.has_store() || self.config.stored && list.iter().any(Sent::is_persistent);
+        let tied = turn.effects.has_store() || list.iter().any(|sent| self.stores_sent(sent, turn.now));
         for sent in list {
             match sent {
                 Sent::Here {
@@ -427,6 +427,26 @@ impl Core {
             }
         }
         queues.into_list()
+    }
+
+    /// True if the store may be told of a message when its transaction is committed.
+    fn stores_sent(&self, sent: &Sent, now: i64) -> bool {
+        let Sent::Here { message, stored, .. } = sent else {
+            return true;
+        };
+        if *stored || !self.config.stored {
+            return *stored;
+        }
+        if !message.persistent {
+            return matches!(self.schedule_of(message, now), Ok(Some(_)));
+        }
+        let target = message
+            .destination
+            .as_ref()
+            .and_then(|of| self.destinations.get(of));
+        // What is not there is made, and what passes messages on may pass them to a queue.
+        target.is_none_or(|&target| self.passes_on(target) || self.stores(target, message))
+            || matches!(self.schedule_of(message, now), Ok(Some(_)))
     }
 
     fn pass_duplicate(&mut self, turn: &mut Turn<'_>) {

@@ -266,7 +266,10 @@ impl Run {
         consumer.topic_in_flight += 1;
         loop {
             assert!(!consumer.waiting.is_empty(), "a subscriber gets {message:?}");
-            let (letter, _) = consumer.waiting.remove(0);
+            // Different topics are in no order.
+            let same = |(letter, _): &(Rc<Letter>, usize)| Some(&letter.to) == message.destination.as_ref();
+            let next = consumer.waiting.iter().position(same);
+            let (letter, _) = consumer.waiting.remove(next.expect("it waits"));
             let over = letter.expiration > 0 && letter.expiration <= now;
             if letter.number == number_of(message) {
                 assert!(!over, "a subscriber gets what is over");

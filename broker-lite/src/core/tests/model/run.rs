@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::judge::Letters;
-use super::state::{Durable, Item, Letter, Model, Queue, QueueId, Source};
+use super::state::{Deferred, Durable, Item, Letter, Model, Queue, QueueId, Source};
 use super::world::{Stored, World};
 use crate::core::tests::rig::{Client, Rig, properties};
 use crate::core::{AdvisoryOptions, CoreConfig, OutcomeLimits, Rules, UserIds};
@@ -287,13 +287,29 @@ impl Run {
                 queue.put(item);
             }
         }
+        let pending = (waits || tied).then(|| stored.batch.expect("it is stored"));
+        let before = self.model.deferred.entry(letter.to.name().to_owned());
+        let before = before.or_default();
+        let defers = letter.to.is_topic() && (pending.is_some() || !before.is_empty());
+        let mut consumers = Vec::new();
         for consumer in &mut self.model.consumers {
             if let Source::Topics(topics) = &consumer.source
                 && topics.contains(&letter.to)
                 && consumer.selects(letter)
             {
-                consumer.waiting.push((letter.clone(), size));
+                match defers {
+                    true => consumers.push(consumer.id),
+                    false => consumer.waiting.push((letter.clone(), size)),
+                }
             }
+        }
+        if defers {
+            before.push_back(Deferred {
+                letter: letter.clone(),
+                size,
+                pending,
+                consumers,
+            });
         }
         waits
     }
@@ -479,11 +495,14 @@ impl Run {
 }
 
 impl Durable {
+    /// True if it is one of this topic.
+    pub(super) fn is_of(&self, topic: &Destination) -> bool {
+        topic.is_topic() && (self.topic.name() == "T.>" || self.topic == *topic)
+    }
+
     /// True if what is sent to its topic is kept for it.
     pub(super) fn takes(&self, letter: &Letter) -> bool {
-        let topic = self.topic.name() == "T.>" || self.topic == letter.to;
-        topic
-            && letter.to.is_topic()
+        self.is_of(&letter.to)
             && self.colour.is_none_or(|colour| letter.colour == colour)
             && !(self.filters_local && letter.sender == self.client)
     }

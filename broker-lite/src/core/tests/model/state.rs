@@ -1,6 +1,6 @@
 //! What must be where, in plain lists: no cursors, no lines of consumers, nothing that is kept to be found faster.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use openwire_client::wire::Destination;
@@ -209,6 +209,17 @@ impl Consumer {
     }
 }
 
+/// A message that was published on a topic and that nobody may see yet.
+#[derive(Debug)]
+pub(super) struct Deferred {
+    pub(super) letter: Rc<Letter>,
+    pub(super) size: usize,
+    /// The batch it came with, until that is durable; none if it is only behind others.
+    pub(super) pending: Option<u64>,
+    /// Whom it is for.
+    pub(super) consumers: Vec<i64>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     pub(super) sends: Vec<(Rc<Letter>, usize)>,
@@ -240,6 +251,8 @@ pub(super) struct Model {
     pub(super) consumers: Vec<Consumer>,
     pub(super) transactions: BTreeMap<(u32, i64), Transaction>,
     pub(super) endings: Vec<Ending>,
+    /// By the name of the topic, in order.
+    pub(super) deferred: BTreeMap<String, VecDeque<Deferred>>,
     /// The last sequence given out.
     pub(super) sequence: u64,
     pub(super) dispatches: u64,
@@ -378,6 +391,19 @@ impl Model {
                 *of != batch
             });
         };
+        for deferred in self.deferred.values_mut() {
+            deferred.retain(|next| !(refused && next.pending == Some(batch)));
+            for next in deferred.iter_mut() {
+                next.pending.take_if(|pending| *pending == batch);
+            }
+            while let Some(next) = deferred.pop_front_if(|next| next.pending.is_none()) {
+                for consumer in &mut self.consumers {
+                    if next.consumers.contains(&consumer.id) {
+                        consumer.waiting.push((next.letter.clone(), next.size));
+                    }
+                }
+            }
+        }
         for queue in self.queues.values_mut() {
             if refused {
                 let buried = &mut self.buried;
@@ -436,6 +462,8 @@ impl Model {
         let sends = self.transactions.values().flat_map(|open| &open.sends);
         let topics = self.consumers.iter().flat_map(|consumer| &consumer.waiting);
         memory += sends.chain(topics).map(|(_, size)| size).sum::<usize>();
+        let deferred = self.deferred.values().flatten();
+        memory += deferred.map(|next| next.size).sum::<usize>();
         (memory, stored)
     }
 }
@@ -443,6 +471,7 @@ impl Model {
 impl Model {
     /// The broker ended. Of its batches these are in the store, and those not.
     pub(super) fn end_broker(&mut self, outcomes: &[(u64, bool)], sequence: u64) {
+        self.deferred.clear();
         let mut back = Vec::new();
         for consumer in self
             .consumers

@@ -8,7 +8,7 @@ use rand::RngExt;
 use super::judge::Letters;
 use super::run::{DEAD_LETTERS, Run};
 use super::state::{
-    Back, Consumer, Durable, Ending, Found, Held, Pull, Queue, QueueId, Snapshot, Source, Transaction,
+    Back, Consumer, Durable, Ending, Found, Held, Letter, Pull, Queue, QueueId, Snapshot, Source, Transaction,
 };
 use super::world::Stored;
 use crate::core::tests::rig::Client;
@@ -444,7 +444,15 @@ impl Run {
             }
         }
         let removes = over.iter().any(|(held, _)| held.item.stored);
-        let tied = removes || open.sends.iter().any(|(letter, _)| letter.persistent);
+        let kept = |letter: &Letter| {
+            let mut durables = self
+                .model
+                .queues
+                .values()
+                .filter_map(|queue| queue.durable.as_ref());
+            letter.persistent && (letter.to.is_queue() || durables.any(|durable| durable.is_of(&letter.to)))
+        };
+        let tied = removes || open.sends.iter().any(|(letter, _)| kept(letter));
         let mut waits = removes;
         for (letter, size) in &open.sends {
             waits |= self.publish(letter, *size, tied, letters, stored);
