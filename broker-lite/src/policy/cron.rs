@@ -160,7 +160,9 @@ impl Cron {
     /// The first full minute after a time that the entry names. Times are milliseconds since 1970.
     ///
     /// Where clocks are put forward, what falls into the hour that is left out comes as much later; where they are
-    /// put back, what falls into the hour that is there twice comes twice. This is ActiveMQ's way, too.
+    /// put back, what falls into the hour that is there twice comes twice. ActiveMQ's `CronParser` leaves the first out
+    /// (`30 2 * * *` comes again on the day after, and `30 2 31 3 *` on the 1st of April), and of an entry for once a
+    /// day it gives the second once, the first time.
     ///
     /// `None` only for times beyond the year 9990 or before the year -9999.
     pub fn next(&self, after: i64, zone: &Zone) -> Option<i64> {
