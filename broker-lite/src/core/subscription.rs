@@ -252,6 +252,10 @@ impl Subscription {
             None => 0,
             Some(first) => self.in_flight.iter().position(|message| message.is(first))?,
         };
+        // A consumer of several queues can have copies of one message; the first of them is meant.
+        if first == Some(last) {
+            return Some((from, from));
+        }
         // What the client said it has stands before what it says next.
         let likely = self.extension.clamp(from, self.in_flight.len());
         let find = |mut range: std::ops::Range<usize>| range.find(|&at| self.in_flight[at].is(last));

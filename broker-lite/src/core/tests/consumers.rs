@@ -512,3 +512,21 @@ fn a_browser_does_not_see_again_what_a_consumer_gives_back() {
     rig.consumed(client, 2, client, 2, 2).unwrap();
     assert_eq!(rig.by_consumer(client), [(2, 0)]);
 }
+
+#[test]
+fn an_individual_acknowledgement_is_of_one_copy() {
+    let mut rig = Rig::new(false);
+    let client = rig.connect();
+    rig.consume_from(client, 1, 10, Destination::queue("A,B"))
+        .unwrap();
+    rig.send_with(client, 1, |message| {
+        message.destination = Some(Destination::queue("A,B"));
+    });
+    assert_eq!(rig.numbers(client), [1, 1]);
+    // The client has the first copy, and acknowledges that.
+    for ack_type in [MessageAck::DELIVERED, MessageAck::INDIVIDUAL] {
+        let ack = rig.ack(client, 1, ack_type, client, 1, 1);
+        rig.ask(client, Box::new(ack)).unwrap();
+    }
+    assert_eq!(rig.stats().acknowledged, 1);
+}
