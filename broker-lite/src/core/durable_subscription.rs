@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use openwire_client::wire::{ConsumerInfo, Destination, RemoveSubscriptionInfo};
+use openwire_client::wire::{ConsumerInfo, Destination, Message, RemoveInfo, RemoveSubscriptionInfo};
 
 use super::destinations::{Target, Wildcard, parts};
 use super::effect::{ConnectionKey, Then};
@@ -30,7 +30,7 @@ pub(super) struct DurableSubscription {
     /// The topic; it can be a wildcard or list several.
     pub(super) destination: Destination,
     pub(super) no_local: bool,
-    /// What it wants of what arrives. While nobody consumes, `noLocal` is that of the last consumer.
+    /// What it wants of what arrives, besides `noLocal`.
     pub(super) sight: Sight,
     /// Somebody consumes from it.
     pub(super) active: bool,
@@ -172,6 +172,22 @@ impl Core {
         self.remove_durable(&id, turn);
         self.advise_unsubscription(&destination, info, turn);
         Ok(turn.confirm(reply))
+    }
+
+    /// True if a subscription wants a message. `noLocal` keeps out what its client sends, over whichever connection, and
+    /// whether or not anybody consumes: the client id is known in any case, after a restart as well, as JMS 2.0 has
+    /// it. (ActiveMQ goes by the connection of the last consumer, which a restart forgets.)
+    pub(super) fn is_for_subscription(&self, durable: &DurableSubscription, message: &Message) -> bool {
+        durable.sight.sees(message) && !(durable.no_local && self.is_sent_by(&durable.client_id, message))
+    }
+
+    /// True if a client that is connected with this client id has sent the message.
+    fn is_sent_by(&self, client_id: &str, message: &Message) -> bool {
+        let id = message.message_id.as_ref();
+        let connection = id.and_then(|id| id.producer_id.as_ref()?.connection_id.as_deref());
+        let connection = connection.and_then(|id| self.connection_ids.get(id));
+        let info = connection.and_then(|key| self.connections[key.0 as usize].info.as_ref());
+        info.is_some_and(|info| info.client_id.as_deref() == Some(client_id))
     }
 
     pub(super) fn remove_durable(&mut self, id: &DurableName, turn: &mut Turn<'_>) {

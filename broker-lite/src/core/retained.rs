@@ -325,10 +325,8 @@ impl Core {
     /// with the next activation. What is `tied` is not durable yet, so it waits for what is stored now, which comes later.
     fn recall_to(&mut self, key: QueueKey, mut message: Arc<Message>, tied: bool, turn: &mut Turn<'_>) {
         let full = self.is_full();
-        let Some(durable) = &mut self.queues[key.0].durable else {
-            return;
-        };
-        if !durable.sight.sees(&message) {
+        let durable = self.queues[key.0].durable.as_ref();
+        if !durable.is_some_and(|durable| self.is_for_subscription(durable, &message)) {
             return;
         }
         if full {
@@ -336,7 +334,9 @@ impl Core {
             return;
         }
         self.sequence += 1;
-        durable.recalled.push(self.sequence);
+        if let Some(durable) = &mut self.queues[key.0].durable {
+            durable.recalled.push(self.sequence);
+        }
         if let Some(id) = &mut Arc::make_mut(&mut message).message_id {
             id.broker_sequence_id = self.sequence as i64;
         }

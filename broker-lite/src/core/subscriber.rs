@@ -103,9 +103,9 @@ impl Core {
         for at in 0..self.topics[topic.0].durables.len() {
             let queue = self.topics[topic.0].durables[at];
             let durable = self.queues[queue.0].durable.as_ref();
-            if durable
-                .is_some_and(|durable| addressee.is(Some(&durable.client_id)) && durable.sight.sees(&message))
-            {
+            if durable.is_some_and(|durable| {
+                addressee.is(Some(&durable.client_id)) && self.is_for_subscription(durable, &message)
+            }) {
                 taken = true;
                 queues.add(queue);
                 stored |= self.put_on_queue(queue, message.clone(), tied, &mut first, turn);

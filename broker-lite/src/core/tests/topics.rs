@@ -881,3 +881,24 @@ fn policies_of_other_destinations_do_not_matter() {
     });
     assert_eq!(rig.numbers(client), [1]);
 }
+
+#[test]
+fn a_subscription_keeps_out_what_its_own_client_sends_after_a_restart_as_well() {
+    let mut rig = rig(true, Policy::new());
+    let client = rig.connect();
+    listen(&mut rig, client, 1, 100, |info| {
+        info.subscription_name = Some("s".into());
+        info.no_local = true;
+    });
+    rig.stop_consuming(client, 1, RemoveInfo::UNKNOWN_DELIVERED);
+    let mut rig = rig.restart(true);
+    let (client, other) = (rig.connect(), rig.connect());
+    send(&mut rig, client, 1, plain);
+    assert_eq!(rig.stored(), 0);
+    send(&mut rig, other, 2, plain);
+    listen(&mut rig, client, 1, 100, |info| {
+        info.subscription_name = Some("s".into());
+        info.no_local = true;
+    });
+    assert_eq!((rig.numbers(client), rig.stored()), (vec![2], 1));
+}

@@ -504,6 +504,6 @@ impl Durable {
     pub(super) fn takes(&self, letter: &Letter) -> bool {
         self.is_of(&letter.to)
             && self.colour.is_none_or(|colour| letter.colour == colour)
-            && !(self.filters_local && letter.sender == self.client)
+            && !(self.no_local && letter.sender == self.client)
     }
 }

@@ -85,8 +85,6 @@ pub(super) struct Durable {
     pub(super) topic: Destination,
     pub(super) colour: Option<i64>,
     pub(super) no_local: bool,
-    /// What it keeps out of what its own client sends; a restart forgets that until its consumer comes back.
-    pub(super) filters_local: bool,
 }
 
 #[derive(Debug)]
@@ -503,9 +501,6 @@ impl Model {
         for queue in self.queues.values_mut() {
             queue.exclusive = None;
             queue.owners.clear();
-            if let Some(durable) = &mut queue.durable {
-                durable.filters_local = false;
-            }
             queue.items.retain(|item| item.stored);
             let level = queue.level(4);
             for item in &mut queue.items {

@@ -265,7 +265,6 @@ impl Run {
             topic,
             colour: consumer.colour,
             no_local: consumer.no_local,
-            filters_local: consumer.no_local,
         };
         if let Some(id) = found {
             if self.model.consumers.iter().any(|consumer| consumer.consumes(id)) {
@@ -277,10 +276,7 @@ impl Run {
                 .clone()
                 .filter(|_| !self.once_in(4))
             {
-                wanted = Durable {
-                    filters_local: before.no_local,
-                    ..before
-                };
+                wanted = before;
                 (consumer.colour, consumer.no_local) = (wanted.colour, wanted.no_local);
                 info.selector = wanted.colour.map(|colour| format!("colour = {colour}").into());
                 info.no_local = wanted.no_local;
