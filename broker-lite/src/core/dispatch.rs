@@ -383,15 +383,9 @@ impl Core {
                         destination,
                         sequence: entry.sequence,
                     };
-                    Op::Redelivered {
-                        key,
-                        count: entry.redelivered,
-                    }
+                    (key, entry.redelivered)
                 });
-            let ops: Vec<_> = counted.collect();
-            if !ops.is_empty() {
-                turn.effects.store(ops, None);
-            }
+            self.store_counters(counted.collect(), turn);
         }
         self.resident_used += entries
             .iter()

@@ -16,11 +16,12 @@ use super::retained::Retention;
 use super::schedule::JobChanges;
 use super::send::contains;
 use super::subscription::{InFlight, SubscriptionKey};
+use super::timer::Alarm;
 use super::topic::TopicKey;
 use super::transaction::TransactionKey;
 use super::{Core, Outcome, Turn};
 use crate::policy::schedule::SCHEDULED_ID;
-use crate::store::{DestinationKey, StoreError};
+use crate::store::{DestinationKey, MessageKey, Op, StoreError};
 
 /// After the store refused something, its queues pause for so many milliseconds, unless clients move them
 /// on: what they want stored next, such as a dead letter, is likely refused as well.
@@ -45,6 +46,8 @@ pub(super) struct PendingBatch {
     consumed: Vec<Consumed>,
     /// The marks that hold once it is durable.
     pub(super) marks: Vec<(DestinationKey, u64)>,
+    /// Messages whose counters it changes.
+    pub(super) redelivered: Vec<MessageKey>,
     /// What it does to retained messages.
     pub(super) retained: Vec<Retention>,
     /// The transactions that are committed with it.
@@ -262,6 +265,7 @@ impl Core {
                 created: Vec::new(),
                 consumed: Vec::new(),
                 marks: Vec::new(),
+                redelivered: Vec::new(),
                 retained: Vec::new(),
                 undecided: Undecided::default(),
                 transactions: Vec::new(),
@@ -346,6 +350,7 @@ impl Core {
                     self.restore(std::mem::take(&mut batch.consumed), turn);
                 }
                 self.publish_durable(&batch, turn);
+                self.flag_again(std::mem::take(&mut batch.redelivered), turn.now);
                 self.resume_producers(turn);
             }
         }
@@ -353,6 +358,18 @@ impl Core {
     }
 
     /// The queues for which the batch changes what may be dispatched.
+    /// Has the store count how often these were delivered.
+    pub(super) fn store_counters(&mut self, counters: Vec<(MessageKey, u32)>, turn: &mut Turn<'_>) {
+        if counters.is_empty() {
+            return;
+        }
+        let keys = counters.iter().map(|(key, _)| *key);
+        self.batch(turn).redelivered.extend(keys);
+        let ops = counters.into_iter();
+        let ops = ops.map(|(key, count)| Op::Redelivered { key, count });
+        turn.effects.store(ops, None);
+    }
+
     fn touched(&self, batch: &PendingBatch) -> Vec<QueueKey> {
         let marked = batch
             .marks
@@ -419,6 +436,14 @@ impl Core {
     }
 
     /// A deep queue's bodies stay in the store.
+    /// The store was not told that these may have been seen: an orderly stop would forget it.
+    fn flag_again(&mut self, messages: Vec<MessageKey>, now: i64) {
+        if !messages.is_empty() {
+            self.flagged.extend(messages);
+            self.alarms.set(now + PAUSE, Alarm::Flagged);
+        }
+    }
+
     fn drop_bodies(&mut self, batch: &PendingBatch) {
         let Some(first) = batch.first else { return };
         if self.resident_used <= self.config.resident_limit {

@@ -240,7 +240,7 @@ pub struct Core {
     jobs: Jobs,
     /// Counts queues, so that one that is gone is not taken for another.
     last_queue: u64,
-    /// What a crash made redelivered and the store does not know of yet.
+    /// What was redelivered, or may have been before a crash, and the store does not know of yet.
     flagged: Vec<MessageKey>,
     paused: Vec<ConnectionKey>,
     /// The topics whose retained messages the store keeps.

@@ -13,7 +13,7 @@ use super::timer::Alarm;
 use super::{Core, DEFAULT_PRIORITY, Effects, Turn};
 use crate::selector::Selector;
 use crate::store::{
-    MessageKey, Op, RecoveredDestination, RecoveredMessage, StoredDestination, StoredSubscription,
+    MessageKey, RecoveredDestination, RecoveredMessage, StoredDestination, StoredSubscription,
 };
 
 impl Core {
@@ -109,10 +109,10 @@ impl Core {
         }
     }
 
-    /// Tells the store what may have been shown before a crash: the next start may follow an orderly stop, after which
-    /// nothing but the counters says so.
+    /// Tells the store what may have been shown before a crash, or what it refused to be told: the next start may follow
+    /// an orderly stop, after which nothing but the counters says so.
     pub(super) fn keep_flags(&mut self, turn: &mut Turn<'_>) {
-        let mut ops = Vec::new();
+        let mut counters = Vec::new();
         for key in std::mem::take(&mut self.flagged) {
             // What a consumer has meanwhile is told of when it comes back.
             let waiting = self.stored_queues.get(&key.destination).and_then(|queue| {
@@ -120,15 +120,10 @@ impl Core {
                 backlog.get(backlog.find(key.sequence)?)
             });
             if let Some(entry) = waiting {
-                ops.push(Op::Redelivered {
-                    key,
-                    count: entry.redelivered,
-                });
+                counters.push((key, entry.redelivered));
             }
         }
-        if !ops.is_empty() {
-            turn.effects.store(ops, None);
-        }
+        self.store_counters(counters, turn);
     }
 
     fn recover_queue(

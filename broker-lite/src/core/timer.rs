@@ -28,7 +28,7 @@ pub(super) enum Alarm {
     Forget(TopicKey, u64),
     /// It is looked for destinations that nobody uses.
     Purge,
-    /// The store is told what a crash made redelivered.
+    /// The store is told what was redelivered, or may have been before a crash.
     Flagged,
     /// It is looked for durable subscriptions that have been away for too long.
     Absent,

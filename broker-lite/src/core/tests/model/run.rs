@@ -14,7 +14,7 @@ use super::world::{Stored, World};
 use crate::core::tests::rig::{Client, Rig, properties};
 use crate::core::{AdvisoryOptions, CoreConfig, OutcomeLimits, Rules, UserIds};
 use crate::policy::{Pattern, Policies, Policy};
-use crate::store::accounting_size;
+use crate::store::{Op, accounting_size};
 
 pub(super) const DEAD_LETTERS: &str = "ActiveMQ.DLQ";
 const QUEUES: [&str; 4] = ["Q.A", "Q.B", "P.A", "P.B"];
@@ -357,7 +357,9 @@ impl Run {
         self.world.refusing = false;
         loop {
             while self.let_store_work() {}
-            match self.world.core.interrupted.until() {
+            let core = &self.world.core;
+            let counters = (!core.flagged.is_empty()).then(|| core.next_deadline());
+            match core.interrupted.until().or(counters.flatten()) {
                 Some(until) => self.pass_time(until - self.world.now),
                 None => break,
             }
@@ -371,7 +373,28 @@ impl Run {
         self.note(|| format!("{millis} ms pass"));
         self.get_in_line();
         let stored = self.world.tick();
+        self.count_again(&stored);
         self.judge(Self::letters(&stored), &stored, None);
+    }
+
+    /// The store is told of counters again that it refused to be told of.
+    fn count_again(&mut self, stored: &Stored) {
+        for op in &stored.ops {
+            let Op::Redelivered { key, count } = op else {
+                continue;
+            };
+            let mut ids = self.model.queues.keys().copied();
+            let found =
+                ids.find(|id| self.core_queue(*id).and_then(|queue| queue.key) == Some(key.destination));
+            let queue = found.and_then(|id| self.model.queues.get_mut(&id));
+            let items = queue.into_iter().flat_map(|queue| &mut queue.items);
+            let told = (stored.batch.expect("it is stored"), *count);
+            for item in items.filter(|item| item.sequence == key.sequence) {
+                if !item.counts.contains(&told) {
+                    item.counts.push(told);
+                }
+            }
+        }
     }
 
     /// The connection breaks, and the client comes again.

@@ -36,8 +36,6 @@ pub(super) struct Item {
     /// The counter that the store has, and those that are on their way to it.
     pub(super) kept_count: u32,
     pub(super) counts: Vec<(u64, u32)>,
-    /// The store refused to be told of the counter.
-    pub(super) untold: bool,
     pub(super) stored: bool,
     /// The batch it came with, until that is durable.
     pub(super) pending: Option<u64>,
@@ -62,7 +60,6 @@ impl Item {
             redelivered: 0,
             kept_count: 0,
             counts: Vec::new(),
-            untold: false,
             stored: false,
             pending: None,
             shown: false,
@@ -378,13 +375,10 @@ impl Model {
     pub(super) fn finished(&mut self, batch: u64, refused: bool, counted: Option<u64>) {
         let settle = |item: &mut Item| {
             item.pending.take_if(|pending| *pending == batch);
-            let (kept, untold) = (&mut item.kept_count, &mut item.untold);
+            let kept = &mut item.kept_count;
             item.counts.retain(|(of, count)| {
-                if *of == batch {
-                    *untold = refused;
-                    if !refused {
-                        *kept = *count;
-                    }
+                if *of == batch && !refused {
+                    *kept = *count;
                 }
                 *of != batch
             });
