@@ -320,7 +320,7 @@ impl Core {
         }
         // A durable subscription is there once it is stored; what its consumer is sent at once may come before the answer.
         let outcome = match durable {
-            true => turn.confirm(reply),
+            true => self.confirm_subscription(reply, turn),
             false => Outcome::Done,
         };
         match &self.subscriptions[key.0].source {

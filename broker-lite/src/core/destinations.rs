@@ -377,7 +377,7 @@ impl Core {
         if let Some(stored) = queue.key {
             self.stored_queues.remove(&stored);
             if queue.created {
-                turn.effects.store([Op::RemoveDestination { key: stored }], None);
+                self.remove_stored(stored, turn);
             }
         }
         self.resume_producers(turn);

@@ -76,7 +76,7 @@ pub(super) enum Part {
         transaction: TransactionKey,
         committed: bool,
     },
-    /// It removes the destination of one that is gone.
+    /// It removes a destination that is not needed any more, be it of a transaction or not.
     Removed(DestinationKey),
 }
 
@@ -347,17 +347,17 @@ impl Core {
                 // After any other error nobody knows what the store has.
                 if matches!(error, StoreError::Refused(_) | StoreError::Full(_)) {
                     self.jobs_refused(jobs, turn.now);
+                    self.refuse_subscriptions(&batch.created, error, turn);
                     self.restore(std::mem::take(&mut batch.consumed), turn);
                 }
-                self.publish_durable(&batch, turn);
                 self.flag_again(std::mem::take(&mut batch.redelivered), turn.now);
+                self.publish_durable(&batch, turn);
                 self.resume_producers(turn);
             }
         }
         self.transactions_stored(parts, &result, turn);
     }
 
-    /// The queues for which the batch changes what may be dispatched.
     /// Has the store count how often these were delivered.
     pub(super) fn store_counters(&mut self, counters: Vec<(MessageKey, u32)>, turn: &mut Turn<'_>) {
         if counters.is_empty() {
@@ -370,6 +370,7 @@ impl Core {
         turn.effects.store(ops, None);
     }
 
+    /// The queues for which the batch changes what may be dispatched.
     fn touched(&self, batch: &PendingBatch) -> Vec<QueueKey> {
         let marked = batch
             .marks
@@ -435,7 +436,6 @@ impl Core {
         }
     }
 
-    /// A deep queue's bodies stay in the store.
     /// The store was not told that these may have been seen: an orderly stop would forget it.
     fn flag_again(&mut self, messages: Vec<MessageKey>, now: i64) {
         if !messages.is_empty() {
@@ -444,6 +444,7 @@ impl Core {
         }
     }
 
+    /// A deep queue's bodies stay in the store.
     fn drop_bodies(&mut self, batch: &PendingBatch) {
         let Some(first) = batch.first else { return };
         if self.resident_used <= self.config.resident_limit {

@@ -12,9 +12,10 @@ use super::effect::{ConnectionKey, Then};
 use super::expiry::millis;
 use super::queue::{Queue, QueueKey};
 use super::refusal::Refusal;
-use super::subscription::Sight;
+use super::subscription::{Sight, Subscription};
 use super::timer::Alarm;
 use super::{Core, Outcome, Turn};
+use crate::store::StoreError;
 
 /// The client id and the name of a subscription.
 pub(super) type DurableName = (Arc<str>, Arc<str>);
@@ -116,6 +117,42 @@ impl Core {
         Ok(key)
     }
 
+    /// Answers a client that asked for a subscription. A refusal is told by the core itself, after the subscription is
+    /// gone: the client may ask again at once.
+    pub(super) fn confirm_subscription(&mut self, reply: Option<Then>, turn: &mut Turn<'_>) -> Outcome {
+        match reply {
+            Some(Then::Reply { to, response }) if turn.effects.has_store() => {
+                self.batch(turn).undecided.wait(to, response);
+                Outcome::Answered
+            }
+            reply => turn.confirm(reply),
+        }
+    }
+
+    /// The store refused to take these in: those that are subscriptions were never there, and their consumers are gone.
+    pub(super) fn refuse_subscriptions(
+        &mut self,
+        created: &[QueueKey],
+        why: &StoreError,
+        turn: &mut Turn<'_>,
+    ) {
+        for key in created {
+            let Some(queue) = self.queues.get(key.0) else {
+                continue;
+            };
+            let Some(durable) = &queue.durable else { continue };
+            let id = (durable.client_id.clone(), durable.name.clone());
+            for consumer in queue.consumers().collect::<Vec<_>>() {
+                let Subscription { connection, info, .. } = &self.subscriptions[consumer.0];
+                if !info.response_required {
+                    self.report(*connection, &Refusal::resources(why.to_string()), turn);
+                }
+                self.remove_consumer(consumer, RemoveInfo::UNKNOWN_DELIVERED, turn);
+            }
+            self.remove_durable(&id, turn);
+        }
+    }
+
     /// Has the topics fill what waits for a subscription.
     pub(super) fn attach(
         &mut self,
@@ -135,6 +172,22 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// True if a subscription wants a message. `noLocal` keeps out what its client sends, over whichever connection, and
+    /// whether or not anybody consumes: the client id is known in any case, after a restart as well, as JMS 2.0 has
+    /// it. (ActiveMQ goes by the connection of the last consumer, which a restart forgets.)
+    pub(super) fn is_for_subscription(&self, durable: &DurableSubscription, message: &Message) -> bool {
+        durable.sight.sees(message) && !(durable.no_local && self.is_sent_by(&durable.client_id, message))
+    }
+
+    /// True if a client that is connected with this client id has sent the message.
+    fn is_sent_by(&self, client_id: &str, message: &Message) -> bool {
+        let id = message.message_id.as_ref();
+        let connection = id.and_then(|id| id.producer_id.as_ref()?.connection_id.as_deref());
+        let connection = connection.and_then(|id| self.connection_ids.get(id));
+        let info = connection.and_then(|key| self.connections[key.0 as usize].info.as_ref());
+        info.is_some_and(|info| info.client_id.as_deref() == Some(client_id))
     }
 
     /// A client ends a subscription for good (JMS `unsubscribe`).
@@ -172,22 +225,6 @@ impl Core {
         self.remove_durable(&id, turn);
         self.advise_unsubscription(&destination, info, turn);
         Ok(turn.confirm(reply))
-    }
-
-    /// True if a subscription wants a message. `noLocal` keeps out what its client sends, over whichever connection, and
-    /// whether or not anybody consumes: the client id is known in any case, after a restart as well, as JMS 2.0 has
-    /// it. (ActiveMQ goes by the connection of the last consumer, which a restart forgets.)
-    pub(super) fn is_for_subscription(&self, durable: &DurableSubscription, message: &Message) -> bool {
-        durable.sight.sees(message) && !(durable.no_local && self.is_sent_by(&durable.client_id, message))
-    }
-
-    /// True if a client that is connected with this client id has sent the message.
-    fn is_sent_by(&self, client_id: &str, message: &Message) -> bool {
-        let id = message.message_id.as_ref();
-        let connection = id.and_then(|id| id.producer_id.as_ref()?.connection_id.as_deref());
-        let connection = connection.and_then(|id| self.connection_ids.get(id));
-        let info = connection.and_then(|key| self.connections[key.0 as usize].info.as_ref());
-        info.is_some_and(|info| info.client_id.as_deref() == Some(client_id))
     }
 
     pub(super) fn remove_durable(&mut self, id: &DurableName, turn: &mut Turn<'_>) {

@@ -165,3 +165,81 @@ fn a_refused_dead_letter_does_not_make_the_broker_forget_what_it_has() {
     rig.send(sender, 3);
     assert_eq!((rig.stats().duplicates, rig.stored()), (1, 3));
 }
+
+fn subscription(client: Client, name: &str, topic: &str) -> Box<ConsumerInfo> {
+    Box::new(ConsumerInfo {
+        consumer_id: Some(client.consumer(1)),
+        destination: Some(Destination::topic(topic)),
+        subscription_name: Some(name.into()),
+        prefetch_size: 10,
+        ..ConsumerInfo::default()
+    })
+}
+
+fn publish(rig: &mut Rig, client: Client, number: i64) {
+    rig.send_with(client, number, |message| {
+        message.destination = Some(Destination::topic("T"));
+    });
+}
+
+#[test]
+fn a_durable_subscription_that_the_store_refuses_is_not_there() {
+    let mut rig = Rig::new(true);
+    let client = rig.connect();
+    rig.refusing = true;
+    assert_eq!(rig.ask(client, subscription(client, "s", "T")), full());
+    rig.make_space();
+    let remove = RemoveSubscriptionInfo {
+        subscription_name: Some("s".into()),
+        ..RemoveSubscriptionInfo::default()
+    };
+    let gone = Err("InvalidDestinationException".to_owned());
+    assert_eq!(rig.ask(client, remove), gone);
+    publish(&mut rig, client, 1);
+    assert_eq!((rig.stored(), rig.stats().consumers), (0, 0));
+    // It can be had once there is room.
+    rig.ask(client, subscription(client, "s", "T")).unwrap();
+    publish(&mut rig, client, 2);
+    assert_eq!((rig.numbers(client), rig.stored()), (vec![2], 1));
+}
+
+#[test]
+fn a_refused_subscription_is_told_to_a_client_that_asks_for_no_answer() {
+    let mut rig = Rig::new(true);
+    let client = rig.connect();
+    rig.refusing = true;
+    rig.say(client, subscription(client, "s", "T"));
+    assert_eq!(rig.errors(client), ["ResourceAllocationException"]);
+    assert_eq!(rig.stats().consumers, 0);
+}
+
+#[test]
+fn a_subscription_whose_successor_is_refused_is_gone_for_good() {
+    let mut rig = Rig::new(true);
+    let client = rig.connect();
+    rig.ask(client, subscription(client, "s", "T")).unwrap();
+    rig.stop_consuming(client, 1, 0);
+    publish(&mut rig, client, 1);
+    rig.refusing = true;
+    assert_eq!(rig.ask(client, subscription(client, "s", "U")), full());
+    rig.make_space();
+    // With the next thing the store takes it lets go of what it has of the one before.
+    rig.send(client, 2);
+    assert_eq!(rig.stored(), 1);
+    let mut rig = rig.restart(true);
+    let client = rig.connect();
+    rig.ask(client, subscription(client, "s", "T")).unwrap();
+    assert_eq!(rig.numbers(client), [0i64; 0]);
+}
+
+#[test]
+fn a_counter_that_the_store_refuses_is_told_again() {
+    let (mut rig, client) = holding_two();
+    rig.refusing = true;
+    rig.lose(client);
+    rig.make_space();
+    let mut rig = rig.restart(true);
+    let client = rig.connect();
+    rig.consume(client, 1, 10);
+    assert_eq!(rig.dispatched(client), [(1, 1, 1), (1, 2, 1)]);
+}

@@ -89,7 +89,7 @@ pub(super) struct Transactions {
     pub(super) stored: FxHashMap<DestinationKey, TransactionKey>,
     /// Those whose end was asked for and waits for the store.
     deferred: Vec<TransactionKey>,
-    /// Destinations of transactions that are gone, which the store refused to remove.
+    /// Destinations that are gone, which the store refused to remove.
     leftovers: Vec<DestinationKey>,
 }
 
@@ -414,6 +414,12 @@ impl Core {
         self.resume_producers(turn);
     }
 
+    /// The store need not keep a destination any longer. It is told again with later batches if it refuses to be.
+    pub(in crate::core) fn remove_stored(&mut self, key: DestinationKey, turn: &mut Turn<'_>) {
+        turn.effects.store([Op::RemoveDestination { key }], None);
+        self.batch(turn).transactions.push(Part::Removed(key));
+    }
+
     /// The store has a batch with these in it, or refused it.
     pub(super) fn transactions_stored(
         &mut self,
@@ -449,8 +455,7 @@ impl Core {
         }
         if result.is_ok() {
             for key in std::mem::take(&mut self.transactions.leftovers) {
-                turn.effects.store([Op::RemoveDestination { key }], None);
-                self.batch(turn).transactions.push(Part::Removed(key));
+                self.remove_stored(key, turn);
             }
         }
     }

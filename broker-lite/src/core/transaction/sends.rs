@@ -12,7 +12,6 @@ use rustc_hash::FxHashMap;
 use super::TransactionKey;
 use super::xa::State;
 use crate::core::destinations::Target;
-use crate::core::durable::Part;
 use crate::core::effect::ConnectionKey;
 use crate::core::once::Once;
 use crate::core::queue::{Entry, QueueKey};
@@ -501,8 +500,7 @@ impl Core {
         if let Some(key) = sends.destination {
             self.transactions.stored.remove(&key);
             if sends.created {
-                turn.effects.store([Op::RemoveDestination { key }], None);
-                self.batch(turn).transactions.push(Part::Removed(key));
+                self.remove_stored(key, turn);
             }
         }
     }
