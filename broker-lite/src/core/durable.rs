@@ -347,8 +347,8 @@ impl Core {
                 // After any other error nobody knows what the store has.
                 if matches!(error, StoreError::Refused(_) | StoreError::Full(_)) {
                     self.jobs_refused(jobs, turn.now);
-                    self.refuse_subscriptions(&batch.created, error, turn);
                     self.restore(std::mem::take(&mut batch.consumed), turn);
+                    self.refuse_subscriptions(&batch.created, error, turn);
                 }
                 self.flag_again(std::mem::take(&mut batch.redelivered), turn.now);
                 self.publish_durable(&batch, turn);
