@@ -9,7 +9,7 @@ use openwire_client::wire::{
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::destinations::{Wildcard, parts};
+use super::destinations::parts;
 use super::effect::{ConnectionKey, Effect, Then};
 use super::flow::Limit;
 use super::queue::{Entry, QueueKey};
@@ -17,6 +17,7 @@ use super::refusal::Refusal;
 use super::statistics::count_topic_landing;
 use super::subscription::{InFlight, Pull, Sight, Source, Subscription, SubscriptionKey};
 use super::transaction::TransactionKey;
+use super::wildcards::Wildcard;
 use super::{Core, Outcome, Turn};
 use crate::policy::Prefetch;
 use crate::security::{Action, Grants, Principal};
@@ -316,7 +317,7 @@ impl Core {
             .consumers
             .insert((id.session_id, id.value), key);
         if !durable && !browser {
-            self.watch(&destination, Wildcard::Consumer(key));
+            self.wildcards.watch(&destination, Wildcard::Consumer(key));
         }
         // A durable subscription is there once it is stored; what its consumer is sent at once may come before the answer.
         let outcome = match durable {
@@ -530,16 +531,14 @@ impl Core {
         }
         count_topic_landing(&mut self.topics, &mut subscription, usize::MAX, false);
         let destination = subscription.info.destination.take();
-        if let Some(destination) = &destination {
-            self.unwatch(destination, Wildcard::Consumer(key));
-        }
+        self.wildcards.unwatch(Wildcard::Consumer(key));
         let browses = usize::from(subscription.browse.is_some());
         match subscription.source {
             Source::Topics(topics) => {
                 destination.iter().for_each(|of| self.end_listening(of));
                 for topic in topics {
                     let topic = &mut self.topics[topic.0];
-                    topic.subscribers.retain(|&subscriber| subscriber != key);
+                    topic.subscribers.remove(key);
                     topic.retained.leave(key);
                 }
             }
@@ -586,14 +585,16 @@ impl Core {
     /// What an ended consumer had goes back to where it stood.
     fn take_from_consumer(&mut self, in_flight: VecDeque<InFlight>, last_seen: u64, turn: &mut Turn<'_>) {
         let mut back: Vec<(QueueKey, Vec<Entry>)> = Vec::new();
+        let mut places: FxHashMap<QueueKey, usize> = FxHashMap::default();
         for message in in_flight {
             let (queue, mut entry) = (message.queue, message.entry);
             self.landed(queue);
             entry.redelivered += u32::from(message.number <= last_seen);
-            match back.iter_mut().find(|(of, _)| *of == queue) {
-                Some((_, entries)) => entries.push(entry),
-                None => back.push((queue, vec![entry])),
-            }
+            let place = *places.entry(queue).or_insert_with(|| {
+                back.push((queue, Vec::new()));
+                back.len() - 1
+            });
+            back[place].1.push(entry);
         }
         for (queue, entries) in back {
             self.return_to_queue(queue, entries, turn);

@@ -10,6 +10,7 @@ use super::queue::{Queue, QueueKey};
 use super::refusal::Refusal;
 use super::subscription::{Source, SubscriptionKey};
 use super::topic::{Topic, TopicKey};
+use super::wildcards::Wildcard;
 use super::{Core, Outcome, Turn};
 use crate::policy::{Pattern, Policy};
 use crate::security::Action;
@@ -192,13 +193,7 @@ impl Core {
 
     /// Consumers and durable subscriptions whose wildcards match a new destination have it as well.
     fn join_wildcards(&mut self, destination: &Destination, target: Target, turn: &mut Turn<'_>) {
-        let joined: Vec<_> = self
-            .wildcards
-            .iter()
-            .filter(|(pattern, _)| pattern.matches(destination))
-            .map(|(_, who)| *who)
-            .collect();
-        for who in joined {
+        for who in self.wildcards.matching(destination).collect::<Vec<_>>() {
             if let Wildcard::Consumer(key) = who
                 && !self.may_read(self.subscriptions[key.0].connection, target)
             {
@@ -217,29 +212,10 @@ impl Core {
                     }
                 }
                 (Target::Topic(topic), Wildcard::Durable(queue)) if !destination.is_advisory() => {
-                    let durables = &mut self.topics[topic.0].durables;
-                    if !durables.contains(&queue) {
-                        durables.push(queue);
-                    }
+                    self.fill_from(queue, topic);
                 }
                 _ => {}
             }
-        }
-    }
-
-    /// Whoever names wildcards has what matches them later.
-    pub(super) fn watch(&mut self, destination: &Destination, who: Wildcard) {
-        for part in parts(destination).into_iter().flatten() {
-            if part.is_pattern() {
-                self.wildcards.push((Pattern::from(&part), who));
-            }
-        }
-    }
-
-    pub(super) fn unwatch(&mut self, destination: &Destination, who: Wildcard) {
-        // Most name one destination, and there can be many of the others.
-        if destination.is_composite() || destination.is_pattern() {
-            self.wildcards.retain(|(_, watching)| *watching != who);
         }
     }
 
@@ -336,7 +312,12 @@ impl Core {
                 let topic = self.topics.remove(key.0);
                 self.drop_deferred(key, &topic);
                 self.drop_kept(&topic, turn);
-                for subscriber in topic.subscribers {
+                for queue in topic.durables.iter() {
+                    if let Some(durable) = &mut self.queues[queue.0].durable {
+                        durable.topics.retain(|&of| of != key);
+                    }
+                }
+                for subscriber in topic.subscribers.iter() {
                     if let Some(Source::Topics(topics)) = self
                         .subscriptions
                         .get_mut(subscriber.0)
@@ -439,14 +420,6 @@ impl Core {
         self.stored_queues.insert(key, queue);
         key
     }
-}
-
-/// Who has what matches a wildcard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wildcard {
-    Consumer(SubscriptionKey),
-    /// What waits for a durable subscription.
-    Durable(QueueKey),
 }
 
 /// The destinations that a name lists: `A,topic://B` are two.

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use openwire_client::wire::{ConsumerInfo, Destination, Message, RemoveInfo, RemoveSubscriptionInfo};
 
-use super::destinations::{Target, Wildcard, parts};
+use super::destinations::{Target, parts};
 use super::effect::{ConnectionKey, Then};
 use super::expiry::millis;
 use super::queue::{Queue, QueueKey};
 use super::refusal::Refusal;
 use super::subscription::{Sight, Subscription};
 use super::timer::Alarm;
+use super::topic::TopicKey;
+use super::wildcards::Wildcard;
 use super::{Core, Outcome, Turn};
 use crate::store::StoreError;
 
@@ -31,6 +33,8 @@ pub(super) struct DurableSubscription {
     /// The topic; it can be a wildcard or list several.
     pub(super) destination: Destination,
     pub(super) no_local: bool,
+    /// The topics there are that fill what waits for it.
+    pub(super) topics: Vec<TopicKey>,
     /// What it wants of what arrives, besides `noLocal`.
     pub(super) sight: Sight,
     /// Somebody consumes from it.
@@ -98,6 +102,7 @@ impl Core {
             name: id.1.clone(),
             destination: destination.clone(),
             no_local: info.no_local,
+            topics: Vec::new(),
             sight: sight.clone(),
             active: true,
             absent_since: turn.now,
@@ -160,18 +165,26 @@ impl Core {
         destination: &Destination,
         turn: &mut Turn<'_>,
     ) -> Result<(), Refusal> {
-        self.watch(destination, Wildcard::Durable(key));
+        self.wildcards.watch(destination, Wildcard::Durable(key));
         for part in parts(destination)? {
             for target in self.targets_of(&part, turn)? {
                 if let Target::Topic(topic) = target
                     && !self.topics[topic.0].destination.is_advisory()
-                    && !self.topics[topic.0].durables.contains(&key)
                 {
-                    self.topics[topic.0].durables.push(key);
+                    self.fill_from(key, topic);
                 }
             }
         }
         Ok(())
+    }
+
+    /// What is sent to a topic waits for a subscription from here on.
+    pub(super) fn fill_from(&mut self, key: QueueKey, topic: TopicKey) {
+        if let Some(durable) = &mut self.queues[key.0].durable
+            && Arc::make_mut(&mut self.topics[topic.0].durables).insert(key)
+        {
+            durable.topics.push(topic);
+        }
     }
 
     /// True if a subscription wants a message. `noLocal` keeps out what its client sends, over whichever connection, and
@@ -231,10 +244,13 @@ impl Core {
         let Some(key) = self.durables.remove(id) else {
             return;
         };
-        let destination = self.queues[key.0].destination.clone();
-        self.unwatch(&destination, Wildcard::Durable(key));
-        for (_, topic) in &mut self.topics {
-            topic.durables.retain(|&queue| queue != key);
+        self.wildcards.unwatch(Wildcard::Durable(key));
+        let durable = self.queues[key.0].durable.as_mut();
+        for topic in durable
+            .map(|durable| std::mem::take(&mut durable.topics))
+            .unwrap_or_default()
+        {
+            Arc::make_mut(&mut self.topics[topic.0].durables).remove(&key);
         }
         self.remove_queue(key, turn);
     }

@@ -57,12 +57,14 @@ mod send;
 mod slow_consumer;
 mod statistics;
 mod subscriber;
+mod subscribers;
 mod subscription;
 #[cfg(test)]
 mod tests;
 mod timer;
 mod topic;
 mod transaction;
+mod wildcards;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -73,7 +75,6 @@ use openwire_client::wire::{
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use crate::policy::Pattern;
 use crate::security::Authorization;
 use crate::store::{Bodies, DestinationKey, MessageKey, Recovered};
 use advisory::Advisories;
@@ -83,7 +84,7 @@ pub use authorize::UserIds;
 use backlog::Place;
 use connection::Connection;
 use dead_letter::{DeadAudit, GivenUp};
-use destinations::{Target, Wildcard};
+use destinations::Target;
 use dispatch::number_as;
 use durable::{Interrupted, PendingBatch};
 use durable_subscription::DurableName;
@@ -104,6 +105,7 @@ use subscription::Subscription;
 use timer::Alarms;
 use topic::{Topic, TopicKey};
 use transaction::Transactions;
+use wildcards::Wildcards;
 
 /// `JMSPriority` of a message that does not say.
 const DEFAULT_PRIORITY: u8 = 4;
@@ -208,8 +210,7 @@ pub struct Core {
     topics: Slab<Topic>,
     subscriptions: Slab<Subscription>,
     durables: FxHashMap<DurableName, QueueKey>,
-    /// Who has what matches a wildcard, also what comes later.
-    wildcards: Vec<(Pattern, Wildcard)>,
+    wildcards: Wildcards,
     /// The queues that virtual topics feed, by topic.
     fed: FxHashMap<Destination, Vec<Destination>>,
     /// Destinations whose names read as wildcards, because somebody sent to them.
@@ -313,7 +314,7 @@ impl Core {
             topics: Slab::new(),
             subscriptions: Slab::new(),
             durables: FxHashMap::default(),
-            wildcards: Vec::new(),
+            wildcards: Wildcards::default(),
             fed: FxHashMap::default(),
             literal_patterns: Vec::new(),
             given_up: FxHashMap::default(),

@@ -184,6 +184,7 @@ impl Core {
             name: subscription.name.clone(),
             destination: destination.clone(),
             no_local: subscription.no_local,
+            topics: Vec::new(),
             sight: Sight {
                 priority: 0,
                 selector,

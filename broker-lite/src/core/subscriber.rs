@@ -100,8 +100,8 @@ impl Core {
         let addressee = Addressee::of(&self.topics[topic.0], &message);
         let mut taken = false;
         let mut first = None;
-        for at in 0..self.topics[topic.0].durables.len() {
-            let queue = self.topics[topic.0].durables[at];
+        let durables = self.topics[topic.0].durables.clone();
+        for &queue in durables.iter() {
             let durable = self.queues[queue.0].durable.as_ref();
             if durable.is_some_and(|durable| {
                 addressee.is(Some(&durable.client_id)) && self.is_for_subscription(durable, &message)
@@ -128,17 +128,17 @@ impl Core {
         let addressee = Addressee::of(&self.topics[topic.0], &message);
         let mut after = Aftermath::default();
         let mut served = None;
-        for at in 0..self.topics[topic.0].subscribers.len() {
-            let key = self.topics[topic.0].subscribers[at];
+        let line = self.topics[topic.0].subscribers.line();
+        for &key in line.values() {
             if self.is_for(key, &message, &addressee) && self.is_in_time(key, topic, sequence) {
-                served.get_or_insert(at);
+                served.get_or_insert(key);
                 self.offer(key, message.clone(), &mut after, turn);
             }
         }
+        drop(line);
         let topic = &mut self.topics[topic.0];
-        if let (DispatchPolicy::RoundRobin, Some(at)) = (&topic.policy.dispatch, served) {
-            let first = topic.subscribers.remove(at);
-            topic.subscribers.push(first);
+        if let (DispatchPolicy::RoundRobin, Some(first)) = (&topic.policy.dispatch, served) {
+            topic.subscribers.move_to_end(first);
         }
         let tells = topic.policy.send_advisory_if_no_consumers
             && !message.persistent
@@ -415,14 +415,11 @@ impl Core {
 
     /// A consumer gets what is sent to a topic from here on.
     pub(super) fn join_topic(&mut self, key: SubscriptionKey, topic: TopicKey) {
-        let subscribers = &self.topics[topic.0].subscribers;
-        let place = match self.topics[topic.0].policy.dispatch {
-            DispatchPolicy::Priority => {
-                let priority = |key: SubscriptionKey| self.subscriptions[key.0].info.priority;
-                subscribers.partition_point(|&other| priority(other) >= priority(key))
-            }
-            _ => subscribers.len(),
+        let topic = &mut self.topics[topic.0];
+        let priority = match topic.policy.dispatch {
+            DispatchPolicy::Priority => self.subscriptions[key.0].info.priority,
+            _ => 0,
         };
-        self.topics[topic.0].subscribers.insert(place, key);
+        topic.subscribers.add(key, priority);
     }
 }

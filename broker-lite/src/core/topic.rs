@@ -1,6 +1,6 @@
 //! A topic: who subscribes to it, and what it keeps for those that come later.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use openwire_client::wire::{ConnectionId, Destination};
@@ -9,7 +9,7 @@ use super::deferred::Deferred;
 use super::queue::QueueKey;
 use super::retained::Retained;
 use super::statistics::Counts;
-use super::subscription::SubscriptionKey;
+use super::subscribers::Subscribers;
 use crate::policy::{Policy, Recovery, RecoveryBuffer};
 use crate::store::accounting_size;
 
@@ -27,10 +27,11 @@ pub(super) struct Topic {
     pub(super) policy: Arc<Policy>,
     /// Which destination it is of all that ever were; 0 until the core has it.
     pub(super) number: u64,
-    /// Those that get its messages, in the order in which they do.
-    pub(super) subscribers: Vec<SubscriptionKey>,
-    /// What waits for durable subscriptions, whether or not anybody consumes from them.
-    pub(super) durables: Vec<QueueKey>,
+    /// Those that get its messages.
+    pub(super) subscribers: Subscribers,
+    /// What waits for durable subscriptions, whether or not anybody consumes from them. Shared with whoever goes through
+    /// it.
+    pub(super) durables: Arc<BTreeSet<QueueKey>>,
     /// What its subscribers do not have yet, in order: something it was stored with is not durable.
     pub(super) deferred: VecDeque<Deferred>,
     /// What it keeps for retroactive consumers that come later.
@@ -62,8 +63,8 @@ impl Topic {
             destination,
             policy,
             number: 0,
-            subscribers: Vec::new(),
-            durables: Vec::new(),
+            subscribers: Subscribers::default(),
+            durables: Arc::default(),
             deferred: VecDeque::new(),
             recovery,
             retained: Retained::default(),

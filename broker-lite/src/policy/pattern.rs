@@ -1,10 +1,12 @@
 //! Names with wildcards, and what is told to whole groups of destinations.
 
 use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use openwire_client::wire::{Destination, DestinationKind};
 use rustc_hash::FxHashMap;
+use slab::Slab;
 
 /// What parts the levels of a name.
 const SEPARATOR: char = '.';
@@ -144,10 +146,12 @@ impl Level for str {
 /// are besides.
 #[derive(Debug, Clone)]
 pub struct PatternMap<T> {
-    entries: Vec<(Pattern, T)>,
+    /// By numbers that grow with each.
+    entries: BTreeMap<u64, (Pattern, T)>,
+    next: u64,
     /// The levels of all patterns as a tree, one root for each kind in front. They lie side by side and refer to each
     /// other by place, so that the depth of a name is no depth of calls.
-    nodes: Vec<Node>,
+    nodes: Slab<Node>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -155,9 +159,37 @@ struct Node {
     children: FxHashMap<Box<str>, usize>,
     any: Option<usize>,
     /// Entries whose patterns end here.
-    here: Vec<usize>,
+    here: BTreeSet<u64>,
     /// Entries whose patterns go on with `>`.
-    below: Vec<usize>,
+    below: BTreeSet<u64>,
+}
+
+impl Node {
+    /// Where the levels of a pattern go on.
+    fn next(&self, level: &str) -> Option<usize> {
+        match level {
+            ANY_LEVEL => self.any,
+            level => self.children.get(level).copied(),
+        }
+    }
+
+    fn forget(&mut self, level: &str) {
+        match level {
+            ANY_LEVEL => self.any = None,
+            level => drop(self.children.remove(level)),
+        }
+    }
+
+    fn leads_nowhere(&self) -> bool {
+        self.children.is_empty() && self.any.is_none() && self.here.is_empty() && self.below.is_empty()
+    }
+
+    fn entries(&mut self, below: bool) -> &mut BTreeSet<u64> {
+        match below {
+            true => &mut self.below,
+            false => &mut self.here,
+        }
+    }
 }
 
 const KINDS: usize = 4;
@@ -180,26 +212,23 @@ impl<T> Default for PatternMap<T> {
 impl<T> PatternMap<T> {
     /// A map without entries.
     pub fn new() -> Self {
+        let roots = (0..KINDS).map(|root| (root, Node::default()));
         Self {
-            entries: Vec::new(),
-            nodes: vec![Node::default(); KINDS],
+            entries: BTreeMap::new(),
+            next: 0,
+            nodes: roots.collect(),
         }
     }
 
-    /// Adds a value. What was given for the same pattern before stays beside it, and comes first.
-    pub fn insert(&mut self, pattern: Pattern, value: T) {
+    /// Adds a value. What was given for the same pattern before stays beside it, and comes first. Returns the number by
+    /// which it can be [removed](Self::remove); no other entry ever has the same.
+    pub fn insert(&mut self, pattern: Pattern, value: T) -> u64 {
         let mut at = root(pattern.kind);
         for level in &pattern.levels {
-            let next = if **level == *ANY_LEVEL {
-                self.nodes[at].any
-            } else {
-                self.nodes[at].children.get(level).copied()
-            };
-            at = match next {
+            at = match self.nodes[at].next(level) {
                 Some(next) => next,
                 None => {
-                    let next = self.nodes.len();
-                    self.nodes.push(Node::default());
+                    let next = self.nodes.insert(Node::default());
                     if **level == *ANY_LEVEL {
                         self.nodes[at].any = Some(next);
                     } else {
@@ -209,14 +238,32 @@ impl<T> PatternMap<T> {
                 }
             };
         }
-        let node = &mut self.nodes[at];
-        let entries = if pattern.below {
-            &mut node.below
-        } else {
-            &mut node.here
-        };
-        entries.push(self.entries.len());
-        self.entries.push((pattern, value));
+        let number = self.next;
+        self.next += 1;
+        self.nodes[at].entries(pattern.below).insert(number);
+        self.entries.insert(number, (pattern, value));
+        number
+    }
+
+    /// Takes out what [`insert`](Self::insert) gave this number; none if it is not there any more.
+    pub fn remove(&mut self, number: u64) -> Option<T> {
+        let (pattern, value) = self.entries.remove(&number)?;
+        let mut at = root(pattern.kind);
+        let mut path = Vec::with_capacity(pattern.levels.len());
+        for level in &pattern.levels {
+            path.push(at);
+            at = self.nodes[at].next(level)?;
+        }
+        self.nodes[at].entries(pattern.below).remove(&number);
+        for (above, level) in path.into_iter().zip(&pattern.levels).rev() {
+            if !self.nodes[at].leads_nowhere() {
+                break;
+            }
+            self.nodes.remove(at);
+            self.nodes[above].forget(level);
+            at = above;
+        }
+        Some(value)
     }
 
     /// How many entries there are.
@@ -231,7 +278,7 @@ impl<T> PatternMap<T> {
 
     /// All entries, in the order in which they were given.
     pub fn iter(&self) -> impl Iterator<Item = (&Pattern, &T)> {
-        self.entries.iter().map(|(pattern, value)| (pattern, value))
+        self.entries.values().map(|(pattern, value)| (pattern, value))
     }
 
     /// The value that holds for a destination, if any pattern matches: that of its own name, or else that of the
@@ -243,20 +290,20 @@ impl<T> PatternMap<T> {
 
     /// As [`select`](Self::select), with the pattern.
     pub fn select_entry(&self, destination: &Destination) -> Option<(&Pattern, &T)> {
-        let mut narrowest: Vec<usize> = Vec::new();
+        let mut narrowest: Vec<u64> = Vec::new();
         for found in self.matching(destination) {
-            let pattern = &self.entries[found].0;
+            let pattern = &self.entries[&found].0;
             if *pattern == Pattern::from(destination) {
                 // The first of equal ones: they stand in the order in which they were given.
                 return self.entry(found);
             }
             if narrowest
                 .iter()
-                .any(|other| pattern.covers(&self.entries[*other].0))
+                .any(|other| pattern.covers(&self.entries[other].0))
             {
                 continue;
             }
-            narrowest.retain(|other| !self.entries[*other].0.covers(pattern));
+            narrowest.retain(|other| !self.entries[other].0.covers(pattern));
             narrowest.push(found);
         }
         let first = narrowest.into_iter().min_by(|a, b| self.by_name(*a, *b))?;
@@ -267,19 +314,19 @@ impl<T> PatternMap<T> {
     pub fn all(&self, destination: &Destination) -> impl Iterator<Item = &T> {
         let mut found = self.matching(destination);
         found.sort_unstable();
-        found.into_iter().map(|entry| &self.entries[entry].1)
+        found.into_iter().map(|entry| &self.entries[&entry].1)
     }
 
-    fn entry(&self, entry: usize) -> Option<(&Pattern, &T)> {
-        self.entries.get(entry).map(|(pattern, value)| (pattern, value))
+    fn entry(&self, entry: u64) -> Option<(&Pattern, &T)> {
+        self.entries.get(&entry).map(|(pattern, value)| (pattern, value))
     }
 
-    fn by_name(&self, a: usize, b: usize) -> Ordering {
-        let name = |entry: usize| self.entries[entry].0.name();
+    fn by_name(&self, a: u64, b: u64) -> Ordering {
+        let name = |entry: u64| self.entries[&entry].0.name();
         name(a).cmp(&name(b)).then(a.cmp(&b))
     }
 
-    fn matching(&self, destination: &Destination) -> Vec<usize> {
+    fn matching(&self, destination: &Destination) -> Vec<u64> {
         let mut found = Vec::new();
         let mut reached = vec![root(destination.kind())];
         let mut next = Vec::new();
@@ -393,6 +440,29 @@ mod tests {
             map.select(&Destination::queue(&vec!["B"; 10_000].join("."))),
             Some(&usize::MAX)
         );
+    }
+
+    #[test]
+    fn what_is_removed_is_found_no_more_and_leaves_nothing_behind() {
+        let mut map = PatternMap::new();
+        let names = ["A.*", "A.*", "A.>", "A.B.C", "*.B", ">"];
+        let numbers: Vec<_> = names
+            .iter()
+            .map(|name| map.insert(Pattern::queue(name), *name))
+            .collect();
+        let found = |map: &PatternMap<&'static str>| {
+            let destination = Destination::queue("A.B");
+            map.all(&destination).copied().collect::<Vec<_>>()
+        };
+        assert_eq!(map.remove(numbers[0]), Some("A.*"));
+        assert_eq!(map.remove(numbers[0]), None);
+        assert_eq!(found(&map), ["A.*", "A.>", "*.B", ">"]);
+        for number in &numbers[1..] {
+            map.remove(*number);
+        }
+        assert_eq!((found(&map).len(), map.len(), map.nodes.len()), (0, 0, KINDS));
+        map.insert(Pattern::queue("A.B"), "again");
+        assert_eq!(found(&map), ["again"]);
     }
 
     fn name() -> impl Strategy<Value = String> {

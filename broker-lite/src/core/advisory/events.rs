@@ -110,7 +110,7 @@ impl Core {
                 && !self.topics[key.0]
                     .subscribers
                     .iter()
-                    .any(|of| self.names(*of, &topic))
+                    .any(|of| self.names(of, &topic))
             {
                 self.remove_destination(&topic, turn);
             }

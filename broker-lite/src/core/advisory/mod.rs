@@ -15,9 +15,11 @@ use openwire_client::wire::{
 };
 use rustc_hash::FxHashMap;
 
-use super::destinations::{Target, Wildcard, parts};
+use super::destinations::{Target, parts};
 use super::effect::ConnectionKey;
+use super::once::Once;
 use super::subscription::SubscriptionKey;
+use super::wildcards::Wildcard;
 use super::{Core, Turn};
 use crate::store::accounting_size;
 pub use kind::AdvisoryKind;
@@ -172,18 +174,15 @@ impl Core {
     fn listeners(&self, topic: &Destination) -> Vec<SubscriptionKey> {
         if let Some(Target::Topic(key)) = self.destinations.get(topic) {
             // Those whose wildcards match it are among them.
-            return self.topics[key.0].subscribers.clone();
+            return self.topics[key.0].subscribers.iter().collect();
         }
-        let mut listeners = Vec::new();
-        for (pattern, who) in &self.wildcards {
-            if let Wildcard::Consumer(key) = who
-                && pattern.matches(topic)
-                && !listeners.contains(key)
-            {
-                listeners.push(*key);
+        let mut listeners = Once::default();
+        for who in self.wildcards.matching(topic) {
+            if let Wildcard::Consumer(key) = who {
+                listeners.add(key);
             }
         }
-        listeners
+        listeners.into_list()
     }
 
     /// Gives a message of the broker's own to subscribers. One that has not taken what it was given before gets none
