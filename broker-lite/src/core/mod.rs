@@ -504,6 +504,7 @@ impl Core {
         let mut queues: Once<QueueKey> = Once::default();
         let messages = self.messages_loaded(messages, turn);
         for (key, message) in messages {
+        let messages = self.arrivals_loaded(messages, turn);
             let Some(&queue_key) = self.stored_queues.get(&key.destination) else {
                 self.retained_loaded(key, message, turn);
                 continue;

@@ -1,8 +1,10 @@
 //! Advisories: messages by which the broker tells of what happens to it, on topics `ActiveMQ.Advisory.…`.
 //!
-//! `kind` knows the topics, `events` what is told when, `replay` what a new listener is told of what is there already. An
-//! advisory goes straight to those who listen: no topic is made for it, and nothing is built that nobody would get.
+//! `kind` knows the topics, `events` what is told when, `arrivals` what has to be read for that, `replay` what a new
+//! listener is told of what is there already. An advisory goes straight to those who listen: no topic is made for it, and
+//! nothing is built that nobody would get.
 
+mod arrivals;
 mod events;
 mod kind;
 mod replay;
@@ -15,6 +17,7 @@ use openwire_client::wire::{
 };
 use rustc_hash::FxHashMap;
 
+use self::arrivals::Arrivals;
 use super::destinations::{Target, parts};
 use super::effect::ConnectionKey;
 use super::once::Once;
@@ -56,6 +59,7 @@ pub(super) struct Advisories {
     pub(super) topics: usize,
     /// How many producers there are for each destination, whether or not it is there.
     producers: FxHashMap<Destination, usize>,
+    arrivals: Arrivals,
     /// Whose command is carried out.
     acting: Option<ConnectionKey>,
     /// There was no room for an advisory, and nothing has shown since that there is.

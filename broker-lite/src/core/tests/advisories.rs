@@ -556,3 +556,33 @@ fn what_a_slow_listener_does_not_take_is_bounded() {
     rig.lose(listener);
     assert_eq!(rig.stats().memory_used, 0);
 }
+
+#[test]
+fn the_messages_of_a_large_transaction_are_told_of_when_it_is_committed() {
+    for consumed in [false, true] {
+        let mut rig = advising(true, Policy::new().advisory_for_delivery(true));
+        let listener = listener(&mut rig, &advisories("MessageDelivered.>"));
+        let client = rig.connect();
+        if consumed {
+            rig.consume(client, 1, 10);
+        }
+        rig.transact(client, 1, TransactionInfo::BEGIN).unwrap();
+        for number in 1..=200 {
+            let sent = Message {
+                transaction_id: Some(client.transaction(1)),
+                content: Some(vec![0; 128 * 1024].into()),
+                ..Rig::message(client, number, true)
+            };
+            rig.say(client, Arc::new(sent));
+        }
+        assert_eq!(told(&mut rig, listener).len(), 0);
+        rig.transact(client, 1, TransactionInfo::COMMIT_ONE_PHASE)
+            .unwrap();
+        let expected = (1..=200).map(|number| format!("MessageDelivered.Queue.Q #{number}"));
+        assert_eq!(told(&mut rig, listener), expected.collect::<Vec<_>>());
+        // A body that was read for that only does not stay.
+        if !consumed {
+            assert!(rig.resident() <= 9 * 1024 * 1024, "{}", rig.resident());
+        }
+    }
+}

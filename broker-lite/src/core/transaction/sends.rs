@@ -426,6 +426,7 @@ impl Core {
             }
         }
         queues.into_list()
+        self.load_arrivals(turn);
     }
 
     /// True if the store may be told of a message when its transaction is committed.
@@ -493,6 +494,7 @@ impl Core {
             self.resident_used += entry.size as usize;
         }
         self.put_waiting(queue, entry, turn.now);
+        self.note_moved(queue, to, &entry, turn);
     }
 
     /// The destination of a transaction goes, with all that lies on it; none of it is needed any more.
