@@ -243,6 +243,10 @@ impl BrokerBuilder {
     }
 
     /// `memoryUsage`: bytes of messages that live in memory only, beyond which producers wait. Default 1 GiB.
+    ///
+    /// It bounds what is sent in transactions as well. Persistent messages for one queue each wait for the commit in the
+    /// store if they are many. Others, such as those for topics and lists of destinations, wait in memory: one for which
+    /// there is no room is refused with `ResourceAllocationException`, and its transaction is rolled back.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.config.memory_limit = bytes;
         self

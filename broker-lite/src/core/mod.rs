@@ -124,7 +124,9 @@ pub struct CoreConfig {
     /// Bytes of message bodies kept in memory for messages that are stored as well; beyond it they are read
     /// back when their turn comes.
     pub resident_limit: usize,
-    /// Bytes of messages that live in memory only; beyond it producers are paused.
+    /// Bytes of messages that live in memory only; beyond it producers are paused. What was sent in transactions counts
+    /// until their end, except persistent messages for one queue each, which can wait in the store: any other for which
+    /// there is no room is refused, and the transaction is rolled back.
     pub memory_limit: usize,
     /// How long the outcomes of transactions are kept.
     pub outcomes: OutcomeLimits,
@@ -502,9 +504,9 @@ impl Core {
             return self.jobs_loaded(messages, turn);
         }
         let mut queues: Once<QueueKey> = Once::default();
+        let messages = self.arrivals_loaded(messages, turn);
         let messages = self.messages_loaded(messages, turn);
         for (key, message) in messages {
-        let messages = self.arrivals_loaded(messages, turn);
             let Some(&queue_key) = self.stored_queues.get(&key.destination) else {
                 self.retained_loaded(key, message, turn);
                 continue;

@@ -151,6 +151,33 @@ fn a_producer_in_a_transaction_is_not_paused() {
 }
 
 #[test]
+fn what_cannot_wait_in_the_store_is_bounded_by_memory() {
+    for destination in [Destination::topic("T"), Destination::queue("A,B")] {
+        let mut rig = Rig::with_config(true, MIB, MIB);
+        let client = rig.connect();
+        rig.subscribe(client, 1, |info| {
+            info.destination = Some(Destination::topic("T"));
+            info.subscription_name = Some("s".into());
+        })
+        .unwrap();
+        begin(&mut rig, client);
+        for number in 1..=100_000 {
+            let message = Message {
+                destination: Some(destination.clone()),
+                transaction_id: Some(client.transaction(1)),
+                ..Rig::message(client, number, true)
+            };
+            rig.say(client, Arc::new(message));
+            assert!(rig.stats().memory_used <= MIB);
+        }
+        assert_eq!(rig.errors(client), ["ResourceAllocationException"]);
+        let rolled_back = Err("TransactionRolledBackException".into());
+        assert_eq!(rig.transact(client, 1, COMMIT), rolled_back);
+        assert_eq!((rig.stored(), rig.stats().memory_used), (0, 0));
+    }
+}
+
+#[test]
 fn a_transaction_with_too_many_messages_is_rolled_back() {
     let mut rig = Rig::with(true, |config| config.max_uncommitted = 3);
     let client = rig.connect();

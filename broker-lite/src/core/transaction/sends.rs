@@ -254,7 +254,8 @@ impl Core {
             _ => {
                 self.stats.refused += 1;
                 let why = format!(
-                    "the broker's memory limit of {} bytes is reached",
+                    "the broker's memory limit of {} bytes is reached, and only persistent messages for one queue \
+                     each can wait for the commit in the store",
                     self.config.memory_limit
                 );
                 self.fail_transaction(open, &why);
@@ -425,8 +426,8 @@ impl Core {
                 Sent::Unread { .. } => self.stats.discarded += 1,
             }
         }
-        queues.into_list()
         self.load_arrivals(turn);
+        queues.into_list()
     }
 
     /// True if the store may be told of a message when its transaction is committed.
@@ -493,8 +494,8 @@ impl Core {
         if entry.body.is_some() {
             self.resident_used += entry.size as usize;
         }
-        self.put_waiting(queue, entry, turn.now);
         self.note_moved(queue, to, &entry, turn);
+        self.put_waiting(queue, entry, turn.now);
     }
 
     /// The destination of a transaction goes, with all that lies on it; none of it is needed any more.
