@@ -270,7 +270,7 @@ impl Run {
             let same = |(letter, _): &(Rc<Letter>, usize)| Some(&letter.to) == message.destination.as_ref();
             let next = consumer.waiting.iter().position(same);
             let (letter, _) = consumer.waiting.remove(next.expect("it waits"));
-            let over = letter.expiration > 0 && letter.expiration <= now;
+            let over = letter.is_over(now);
             if letter.number == number_of(message) {
                 assert!(!over, "a subscriber gets what is over");
                 return check_content(message, letter.number);
@@ -360,7 +360,13 @@ impl Run {
     }
 
     /// What the core has is what it should have.
-    pub(super) fn compare(&self) {
+    pub(super) fn compare(&mut self) {
+        let now = self.world.now;
+        let fed = self.model.consumers.iter_mut();
+        for consumer in fed.filter(|consumer| consumer.has_credit()) {
+            // Nothing waits for it: what it was not given was too old.
+            consumer.waiting.retain(|(letter, _)| !letter.is_over(now));
+        }
         let core = &self.world.core;
         let mut resident = 0;
         for (key, expected) in &self.model.queues {
@@ -417,9 +423,8 @@ impl Run {
                 consumer.browser.as_ref().is_none_or(|snapshot| snapshot.ended),
                 "{consumer:?} is not at its end"
             );
-            let over = |letter: &Rc<Letter>| letter.expiration > 0 && letter.expiration <= now;
             assert!(
-                consumer.waiting.iter().all(|(letter, _)| over(letter)),
+                consumer.waiting.iter().all(|(letter, _)| letter.is_over(now)),
                 "something waits for {consumer:?}"
             );
         }

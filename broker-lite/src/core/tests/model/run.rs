@@ -266,7 +266,7 @@ impl Run {
     ) -> bool {
         self.model.sequence += 1;
         let mut waits = false;
-        let over = letter.expiration > 0 && letter.expiration <= self.world.now;
+        let over = letter.is_over(self.world.now);
         if letter.to.is_topic() && over {
             let before = letters.len();
             self.bury_unpublished(letter, letters, stored);

@@ -49,6 +49,13 @@ pub(super) struct Item {
     pub(super) moved: u64,
 }
 
+impl Letter {
+    /// Its time is over.
+    pub(super) fn is_over(&self, now: i64) -> bool {
+        self.expiration > 0 && self.expiration <= now
+    }
+}
+
 impl Item {
     /// A message as it is when it arrives, in memory only.
     pub(super) fn new(letter: Rc<Letter>, sequence: u64, size: usize) -> Self {
@@ -70,7 +77,7 @@ impl Item {
     }
 
     pub(super) fn is_expired(&self, now: i64) -> bool {
-        !self.dead && self.letter.expiration > 0 && self.letter.expiration <= now
+        !self.dead && self.letter.is_over(now)
     }
 }
 
