@@ -107,9 +107,6 @@ use topic::{Topic, TopicKey};
 use transaction::Transactions;
 use wildcards::Wildcards;
 
-/// `JMSPriority` of a message that does not say.
-const DEFAULT_PRIORITY: u8 = 4;
-
 /// What the core needs to know beforehand.
 #[derive(Debug, Clone)]
 pub struct CoreConfig {

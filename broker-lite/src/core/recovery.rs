@@ -10,7 +10,7 @@ use super::durable_subscription::DurableSubscription;
 use super::queue::{Entry, Queue, QueueKey};
 use super::subscription::{InFlight, Sight};
 use super::timer::Alarm;
-use super::{Core, DEFAULT_PRIORITY, Effects, Turn};
+use super::{Core, Effects, Turn};
 use crate::selector::Selector;
 use crate::store::{
     MessageKey, RecoveredDestination, RecoveredMessage, StoredDestination, StoredSubscription,
@@ -56,7 +56,7 @@ impl Core {
             StoredDestination::Queue(name) => {
                 let destination = Destination::parse(name, DestinationKind::Queue);
                 let queue = Queue::new(destination.clone(), self.policy_of(&destination));
-                let key = self.recover_queue(queue, stored, clean, held);
+                let key = self.recover_queue(now, queue, stored, clean, held);
                 self.link(&destination, Target::Queue(key));
                 self.destinations.insert(destination, Target::Queue(key));
                 key
@@ -128,6 +128,7 @@ impl Core {
 
     fn recover_queue(
         &mut self,
+        now: i64,
         mut queue: Queue,
         stored: &RecoveredDestination,
         clean: bool,
@@ -154,6 +155,12 @@ impl Core {
         }
         let key = self.add_queue(queue);
         self.stored_queues.insert(stored.key, key);
+        for &(sequence, expiration) in &stored.expiring {
+            // One that a prepared transaction acknowledged does not wait.
+            if let Some(place) = self.queues[key.0].backlog.find(sequence) {
+                self.note_expiration(key, place, expiration, now);
+            }
+        }
         key
     }
 
@@ -194,7 +201,7 @@ impl Core {
             absent_since: now,
             recalled: Vec::new(),
         }));
-        let key = self.recover_queue(queue, stored, clean, held);
+        let key = self.recover_queue(now, queue, stored, clean, held);
         let id = (subscription.client_id.clone(), subscription.name.clone());
         self.durables.insert(id, key);
         let mut effects = Effects::new();
@@ -218,7 +225,7 @@ fn entry_of(message: &RecoveredMessage, redelivered: u32) -> Entry {
         redelivered,
         stored: true,
         tied: false,
-        priority: DEFAULT_PRIORITY,
+        priority: message.priority,
         body: None,
     }
 }

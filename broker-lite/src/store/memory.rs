@@ -9,8 +9,7 @@ use parking_lot::Mutex;
 use super::check::{Kind, Plan, check};
 use super::state::{Counter, State, initial_redelivered, producer_of};
 use super::{
-    Batch, Done, Loaded, MessageKey, Op, Recovered, Store, StoreError, StoreStats, accounting_size,
-    new_identity,
+    Batch, Done, Header, Loaded, MessageKey, Op, Recovered, Store, StoreError, StoreStats, new_identity,
 };
 
 /// A store in memory.
@@ -65,7 +64,7 @@ impl MemoryStore {
             drop(state.remove_destination(key));
         }
         let clean = inner.closed == Closed::InOrder;
-        let recovered = state.recovered(self.identity.clone(), clean, |message| accounting_size(message));
+        let recovered = state.recovered(self.identity.clone(), clean, |message| Header::of(message));
         inner.closed = Closed::Taken;
         let store = Self {
             identity: self.identity.clone(),

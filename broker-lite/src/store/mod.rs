@@ -225,6 +225,10 @@ pub struct RecoveredDestination {
     /// When messages of it are due: sequence, time in milliseconds since 1970, and how often it fired so far;
     /// see [`Op::Due`]. In order of the sequences, and only of messages that are due at all.
     pub due: Vec<(u64, i64, u32)>,
+    /// When messages of it end (`JMSExpiration`): sequence, and time in milliseconds since 1970. In order of the
+    /// sequences, and only of messages of which it is known that they end. Beside the messages, because most have no
+    /// end and there may be millions.
+    pub expiring: Vec<(u64, i64)>,
     /// What was prepared; only of a [`StoredDestination::Transaction`], and there always, because one that was
     /// not prepared is gone with its messages when a store is opened.
     pub prepared: Option<Arc<Prepared>>,
@@ -239,6 +243,47 @@ pub struct RecoveredMessage {
     pub size: u32,
     /// Its redelivery counter.
     pub redelivered: u32,
+    /// Its `JMSPriority`, 0 to 9; 4, the default, where the store does not know it.
+    pub priority: u8,
+}
+
+/// Says whether this process is still the one that may write to a store that others can reach as well: a lock or a
+/// lease that can be lost while the process lives.
+///
+/// It is asked before each write, and again before anything that depends on one is answered or removed. So what a
+/// store says is stored was stored while this process was the master, whoever is it by now.
+pub trait Mastership: std::fmt::Debug + Send + Sync + 'static {
+    /// Whether this process may write. Asked often, on the store's own threads, so it should take no longer than
+    /// looking at a clock.
+    ///
+    /// # Errors
+    ///
+    /// Why it may not; the store then takes nothing more, and says so with [`StoreError::Poisoned`].
+    fn may_write(&self) -> Result<(), StoreError>;
+}
+
+/// What a store knows of a message without its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Header {
+    /// Its [`accounting_size`].
+    size: u32,
+    /// `JMSPriority`, 0 to 9.
+    priority: u8,
+    /// `JMSExpiration`, in milliseconds since 1970; 0 for none, or none that is known.
+    expiration: i64,
+}
+
+/// `JMSPriority` of a message of which it is not known.
+const DEFAULT_PRIORITY: u8 = 4;
+
+impl Header {
+    fn of(message: &Message) -> Self {
+        Self {
+            size: accounting_size(message),
+            priority: message.priority.clamp(0, 9) as u8,
+            expiration: message.expiration.max(0),
+        }
+    }
 }
 
 /// The size of a message in the broker's accounting, as ActiveMQ counts it: body and properties and a fixed

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::recent::{Audit, Outcomes};
 use super::{
-    DestinationKey, MessageKey, Prepared, Recovered, RecoveredDestination, RecoveredMessage,
+    DestinationKey, Header, MessageKey, Prepared, Recovered, RecoveredDestination, RecoveredMessage,
     StoredDestination,
 };
 
@@ -323,10 +323,15 @@ impl<M> State<M> {
     }
 
     /// What a store that opens with this state tells the core.
-    pub(super) fn recovered(&self, identity: Arc<str>, clean: bool, size: impl Fn(&M) -> u32) -> Recovered {
+    pub(super) fn recovered(
+        &self,
+        identity: Arc<str>,
+        clean: bool,
+        header: impl Fn(&M) -> Header,
+    ) -> Recovered {
         let mut destinations: Vec<RecoveredDestination> = self
             .destinations()
-            .map(|(key, stored)| stored.recovered(key, &size))
+            .map(|(key, stored)| stored.recovered(key, &header))
             .collect();
         destinations.sort_unstable_by_key(|destination| destination.key);
         Recovered {
@@ -405,13 +410,21 @@ impl<M> Stored<M> {
         }
     }
 
-    fn recovered(&self, key: DestinationKey, size: impl Fn(&M) -> u32) -> RecoveredDestination {
-        let messages = self.messages.iter();
-        let messages = messages.map(|(&sequence, message)| RecoveredMessage {
-            sequence,
-            size: size(message),
-            redelivered: self.redelivered.get(&sequence).map_or(0, |counter| counter.now),
+    fn recovered(&self, key: DestinationKey, header: impl Fn(&M) -> Header) -> RecoveredDestination {
+        let mut expiring = Vec::new();
+        let messages = self.messages.iter().map(|(&sequence, message)| {
+            let header = header(message);
+            if header.expiration > 0 {
+                expiring.push((sequence, header.expiration));
+            }
+            RecoveredMessage {
+                sequence,
+                size: header.size,
+                redelivered: self.redelivered.get(&sequence).map_or(0, |counter| counter.now),
+                priority: header.priority,
+            }
         });
+        let messages = messages.collect();
         let due = self.due.iter();
         let mut due: Vec<_> = due
             .map(|(&sequence, &(at, times))| (sequence, at, times))
@@ -421,8 +434,9 @@ impl<M> Stored<M> {
             key,
             destination: self.destination.clone(),
             dispatched: self.dispatched,
-            messages: messages.collect(),
+            messages,
             due,
+            expiring,
             prepared: self.prepared.clone(),
         }
     }

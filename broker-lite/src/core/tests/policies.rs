@@ -50,6 +50,42 @@ fn higher_priorities_come_first_if_the_policy_heeds_them() {
 }
 
 #[test]
+fn after_a_restart_priorities_order_before_any_body_is_read() {
+    for clean in [false, true] {
+        let mut rig = with_policy(true, Policy::new().prioritized_messages(true));
+        let client = rig.connect();
+        for (number, priority) in [(1, 4), (2, 9), (3, 0), (4, 7)] {
+            rig.send_with(client, number, |message| message.priority = priority);
+        }
+        let mut rig = rig.restart(clean);
+        let client = rig.connect();
+        rig.consume(client, 1, 10);
+        assert_eq!(rig.numbers(client), [2, 4, 1, 3]);
+    }
+}
+
+#[test]
+fn after_a_restart_what_waits_ends_in_time_though_nobody_consumes() {
+    for clean in [false, true] {
+        let mut rig = Rig::with_config(true, 0, usize::MAX);
+        let client = rig.connect();
+        let (end, later) = (rig.now + 40_000, rig.now + 1_000_000);
+        rig.send_with(client, 1, |message| message.expiration = end);
+        rig.send(client, 2);
+        rig.send_with(client, 3, |message| message.expiration = later);
+        let mut rig = rig.restart(clean);
+        rig.now += 60_000;
+        rig.tick();
+        rig.now += 10;
+        rig.tick();
+        assert_eq!(
+            (rig.depth(), rig.stats().expired, rig.stats().dead_lettered),
+            (2, 1, 1)
+        );
+    }
+}
+
+#[test]
 fn a_queue_waits_for_consumers_before_it_begins() {
     let policy = Policy::new()
         .consumers_before_dispatch_starts(2)

@@ -167,7 +167,14 @@ impl Rig {
                         sequence: message.sequence,
                         size: accounting_size(body),
                         redelivered: *redelivered,
+                        priority: body.priority as u8,
                     })
+                    .collect(),
+                expiring: self
+                    .stored
+                    .iter()
+                    .filter(|(message, (body, _))| message.destination == key && body.expiration > 0)
+                    .map(|(message, (body, _))| (message.sequence, body.expiration))
                     .collect(),
             });
         let recovered = Recovered {

@@ -9,10 +9,15 @@ use openwire_client::wire::ProducerId;
 
 use super::super::{Committed, DestinationKey, Prepared, StoredDestination};
 use super::describe::{get_destination, get_prepared, put_destination, put_prepared};
+use super::epoch::Epoch;
+use super::frame::Position;
 use super::record::{PRODUCER_HEADER, connection_id, get_producer, get_text, put_producer, put_text};
 
 /// The version of the layout, in each catalog.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
+
+/// The version in which nothing said who wrote a segment. Still read.
+const WITHOUT_EPOCH: u32 = 3;
 
 /// The version in which every destination was a queue, and each message lay at one key for ever. Still read.
 const QUEUES_ONLY: u32 = 2;
@@ -23,6 +28,8 @@ const WITHOUT_OUTCOMES: u32 = 1;
 /// Everything but messages that the segments before this one said.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Catalog {
+    /// Who wrote the segment.
+    pub(super) epoch: Epoch,
     /// The oldest segment that is still needed.
     pub(super) oldest: u32,
     pub(super) next_sequence: u64,
@@ -49,6 +56,9 @@ impl Catalog {
     /// Appends the payload of a catalog frame.
     pub(super) fn encode(&self, out: &mut BytesMut) {
         out.put_u32_le(VERSION);
+        out.put_u64_le(self.epoch.number);
+        out.put_u32_le(self.epoch.sealed.segment);
+        out.put_u32_le(self.epoch.sealed.offset);
         out.put_u32_le(self.oldest);
         out.put_u64_le(self.next_sequence);
         out.put_u32_le(self.next_destination);
@@ -86,12 +96,9 @@ impl Catalog {
 
     /// Reads the payload of a catalog frame; the error says what is wrong.
     pub(super) fn parse(mut from: &[u8]) -> Result<Self, &'static str> {
-        const SHORT: &str = "the catalog ends too early";
-        let version = from.try_get_u32_le().map_err(|_| SHORT)?;
-        if !(WITHOUT_OUTCOMES..=VERSION).contains(&version) {
-            return Err("the journal was written by another version");
-        }
+        let (version, epoch) = parse_begin(&mut from)?;
         let mut catalog = Self::parse_fields(&mut from, version).ok_or(SHORT)?;
+        catalog.epoch = epoch;
         if version > WITHOUT_OUTCOMES {
             catalog.parse_outcomes(&mut from).ok_or(SHORT)?;
         }
@@ -134,6 +141,30 @@ impl Catalog {
         self.committed.sort_by_key(|outcome| outcome.at);
         Some(())
     }
+}
+
+/// What the error of a catalog that is not complete says.
+const SHORT: &str = "the catalog ends too early";
+
+/// Reads no more of the payload of a catalog frame than who wrote it, and in which version.
+pub(super) fn parse_begin(from: &mut &[u8]) -> Result<(u32, Epoch), &'static str> {
+    let version = from.try_get_u32_le().map_err(|_| SHORT)?;
+    if !(WITHOUT_OUTCOMES..=VERSION).contains(&version) {
+        return Err("the journal was written by another version");
+    }
+    if version <= WITHOUT_EPOCH {
+        return Ok((version, Epoch::default()));
+    }
+    let mut epoch = || -> Option<Epoch> {
+        Some(Epoch {
+            number: from.try_get_u64_le().ok()?,
+            sealed: Position {
+                segment: from.try_get_u32_le().ok()?,
+                offset: from.try_get_u32_le().ok()?,
+            },
+        })
+    };
+    Ok((version, epoch().ok_or(SHORT)?))
 }
 
 impl Cataloged {
@@ -202,6 +233,13 @@ mod tests {
             acknowledged: vec![acknowledged],
         };
         let catalog = Catalog {
+            epoch: Epoch {
+                number: 8,
+                sealed: Position {
+                    segment: 9,
+                    offset: 16,
+                },
+            },
             oldest: 1,
             next_sequence: 2,
             next_destination: 3,
@@ -275,7 +313,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(version in 0u8..5, mut bytes in prop::collection::vec(any::<u8>(), 4..200)) {
+        fn no_bytes_make_it_panic(version in 0u8..6, mut bytes in prop::collection::vec(any::<u8>(), 4..200)) {
             bytes[..4].copy_from_slice(&[version, 0, 0, 0]);
             prop_assert!(Catalog::parse(&bytes).is_err() || bytes.len() >= 28);
         }

@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
-use rustix::fs::FallocateFlags;
+use rustix::fs::{CWD, FallocateFlags, RenameFlags};
+use rustix::io::Errno;
 
 use super::super::StoreError;
 
@@ -31,6 +32,7 @@ pub(super) trait Disk: Send + Sync {
     /// if it fails.
     fn allocate(&self, name: &str, len: u64) -> io::Result<Box<dyn DiskFile>>;
 
+    /// Fails if there is a file called `to`.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     fn remove(&self, name: &str) -> io::Result<()>;
@@ -148,7 +150,15 @@ impl Disk for Directory {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        std::fs::rename(self.path.join(from), self.path.join(to))
+        let (from, to) = (self.path.join(from), self.path.join(to));
+        match rustix::fs::renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
+            // Not every file system can; all of them refuse a second file of the same name.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                std::fs::hard_link(&from, &to)?;
+                std::fs::remove_file(&from)
+            }
+            renamed => Ok(renamed?),
+        }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -170,7 +180,7 @@ fn reserve(file: &File, len: u64) -> io::Result<()> {
     static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
         Ok(()) => return Ok(()),
-        Err(rustix::io::Errno::OPNOTSUPP) => {}
+        Err(Errno::OPNOTSUPP) => {}
         Err(error) => return Err(error.into()),
     }
     let mut at = 0;
@@ -230,6 +240,20 @@ mod tests {
         assert_eq!(file.len().unwrap(), 1 << 20);
         assert!(std::fs::metadata(dir.path().join("x")).unwrap().blocks() * 512 >= 1 << 20);
         assert!(disk.allocate("x", 1).is_err());
+    }
+
+    #[test]
+    fn a_new_name_never_takes_that_of_another_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Directory::open(dir.path()).unwrap();
+        disk.allocate("a", 1).unwrap();
+        disk.allocate("b", 2).unwrap();
+        let refused = disk.rename("a", "b").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(disk.open("b").unwrap().len().unwrap(), 2);
+        disk.rename("a", "c").unwrap();
+        assert_eq!(disk.open("c").unwrap().len().unwrap(), 1);
+        assert!(disk.open("a").is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use super::super::state::{Counter, State, initial_redelivered, producer_of};
 use super::super::{Batch, Committed, DestinationKey, MessageKey, Op, Prepared, StoredDestination};
 use super::catalog::{Catalog, Cataloged};
+use super::epoch::Epoch;
 use super::frame::Position;
 use super::record::{DUE_LEN, REDELIVERED_LEN, SHARE_LEN, encode_due, encode_redelivered, encode_share};
 use super::segment::Segment;
@@ -79,9 +80,16 @@ pub(super) struct Index {
     used: u64,
     /// Bytes of records of messages that are there, and of what says where else they lie.
     live: u64,
+    /// Who writes now.
+    epoch: Epoch,
 }
 
 impl Index {
+    /// What is written from here on is written in this epoch.
+    pub(super) fn begin_epoch(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
     pub(super) fn state(&self) -> &State<Location> {
         &self.state
     }
@@ -464,6 +472,7 @@ impl Index {
     /// What the next segment has to begin with.
     pub(super) fn catalog(&self) -> Catalog {
         Catalog {
+            epoch: self.epoch,
             oldest: self.oldest_number().unwrap_or(0),
             next_sequence: self.state.next_sequence,
             next_destination: self.state.next_destination,

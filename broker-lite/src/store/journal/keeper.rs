@@ -34,7 +34,8 @@ pub(super) fn run(tasks: &Receiver<Task>, shared: &Shared, pool: &Pool) {
                     let synced = segment.file.sync();
                     synced.map_err(|error| segment.poisoned("syncing", &error))
                 });
-                match result {
+                // Only what a master has synced is sure to be seen by the next one.
+                match result.and_then(|()| shared.may_write()) {
                     Ok(()) => {
                         shared.count_sync();
                         shared.set_synced(upto);

@@ -20,13 +20,20 @@
 //! **On a full disk messages are refused with [`StoreError::Full`], acknowledgements are not**: the last
 //! eighth of the last segment is theirs.
 //!
+//! **Who opens a journal begins an epoch**, with a higher number than any before it, in a segment of its own whose catalog
+//! says where the log ended that was found. A former master that was only paused may go on writing in its own segment
+//! behind that place, or make a segment of a number that is free again: neither is ever read. It cannot replace a file,
+//! because no file is created or renamed over another, and files of an earlier epoch are never used again. Where the lock
+//! file is not enough, [`JournalOptions::mastership`] is asked before each write, and again before what was written is
+//! answered, counts as synced or lets a segment go.
+//!
 //! # The files
 //!
 //! | name | what |
 //! | --- | --- |
 //! | `lock` | locked as long as a process has the journal open; holds its id |
 //! | `journal-0000000042.log` | segment 42; the numbers of the segments follow each other |
-//! | `spare-7.log` | a file that waits to become a segment; its content means nothing |
+//! | `spare-3-7.log` | a file of epoch 3 that waits to become a segment; its content means nothing |
 //!
 //! All numbers are little-endian. A segment is a sequence of frames, each at a multiple of 8 bytes, with
 //! zeros between; what follows the last one means nothing (older frames, if the file was used before).
@@ -60,13 +67,16 @@
 //!
 //! ```text
 //! payload of a catalog                    payload of a reclaim frame
-//!   4  version of this layout: 3            4  oldest segment that is needed
-//!   4  oldest segment that is needed
-//!   8  next sequence                      producer
-//!   4  next destination key                 8  value
-//!   4  number of destinations, for each     8  session
-//!        4  key                             8  highest producerSequenceId
-//!        8  dispatched up to                   connection id, UTF-8
+//!   4  version of this layout: 4            4  oldest segment that is needed
+//!   8  epoch
+//!   4  segment and                        producer
+//!   4  offset where it began                8  value
+//!   4  oldest segment that is needed        8  session
+//!   8  next sequence                        8  highest producerSequenceId
+//!   4  next destination key                    connection id, UTF-8
+//!   4  number of destinations, for each
+//!        4  key
+//!        8  dispatched up to
 //!           description
 //!        1  1 if it is prepared, and then what
 //!           prepared
@@ -95,7 +105,7 @@
 //!
 //! records of a batch, one after the other, and of copies
 //!   put                                   remove              create queue
-//!     0  1  1                               0  1  2             0  1  5
+//!     0  1  13                              0  1  2             0  1  5
 //!     1  4  CRC-32 of all from byte 5 on    1  4  destination   1  4  destination
 //!     5  4  length of the body              5  8  sequence      5  4  length of the name
 //!     9  4  destination                   redelivered           9     name, UTF-8
@@ -103,11 +113,11 @@
 //!    21  4  accounting size                 1  4  destination   0  1  6
 //!    25  4  redelivery counter              5  8  sequence      1  4  destination
 //!    29  4  length of the producer or 0    13  4  counter     committed
-//!    33     producer, its sequence being  dispatched            0  1  7
-//!           that of this message            0  1  4             1  4  length of the connection id
-//!           body: the marshalled message    1  4  destination   5  8  transaction
-//!                                           5  8  up to this   13  8  time of the commit
-//!                                                 sequence     21  8  outcomes up to this time are
+//!    33  8  expiration or 0, in ms        dispatched            0  1  7
+//!    41  1  priority                        0  1  4             1  4  length of the connection id
+//!    42     producer, its sequence being    1  4  destination   5  8  transaction
+//!           that of this message            5  8  up to this   13  8  time of the commit
+//!           body: the marshalled message          sequence     21  8  outcomes up to this time are
 //!                                                                     not needed any more
 //!                                                              29     connection id, UTF-8
 //!   share                                 move                create destination
@@ -143,12 +153,14 @@
 //! must be to be forgotten; those that are younger are in every catalog, so reclaiming segments takes none of them away.
 //! The random number of the journal is the identity of the store.
 //!
-//! Versions 1 and 2 of the layout knew queues only: they had no records from 8 on, a catalog had the length of the name
+//! Version 3 of the layout knew no epochs, and no priorities and expirations: their fields are missing in catalog and put,
+//! whose record is 1. Such records are copied as they are, and their messages count as of priority 4 and without an end until
+//! they are read. Versions 1 and 2 knew queues only: they had no records from 8 on, a catalog had the length of the name
 //! and the name of each queue in place of the description, and the counter of a copy was what it was by then. Version 1
-//! had no outcomes either: no record 7, and a catalog ended with the producers. Such a journal is opened, and goes on in a
-//! segment of version 3. An older broker refuses a journal with a segment of version 3.
+//! had no outcomes either: no record 7, and a catalog ended with the producers. A journal of an earlier version is opened,
+//! and goes on in a segment of version 4. An older broker refuses a journal with a segment of version 4.
 //!
-//!//! # Recovery
+//! # Recovery
 //!
 //! Segments are read in order from the first catalog on. The first frame that is not valid ends the log if
 //! it can be what was being written when the machine stopped; everything from there on is cut off. If any
@@ -156,8 +168,8 @@
 //! the journal is damaged, and does not open. After a close in order every frame is known to have been
 //! durable; after a crash the last turn of the writer is not, as nothing was written after it.
 //!
-//! A journal that opens always goes on in a new segment and cuts the file of the one before to its length.
-//! Segments behind a cut are removed, never used again, so their frames cannot come back.
+//! A journal that opens always goes on in a new segment, whose catalog says where the one before it ends, and cuts its file
+//! to that length. Segments behind a cut are removed, never used again, so their frames cannot come back.
 
 use std::io;
 use std::path::Path;
@@ -171,13 +183,15 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use super::{
-    Batch, DestinationKey, Done, Loaded, MessageKey, Recovered, Store, StoreError, StoreStats, identity,
+    Batch, DestinationKey, Done, Loaded, Mastership, MessageKey, Recovered, Store, StoreError, StoreStats,
+    identity,
 };
 
 mod catalog;
 mod compaction;
 mod describe;
 mod disk;
+mod epoch;
 mod frame;
 mod index;
 mod keeper;
@@ -194,13 +208,14 @@ mod writer;
 
 use compaction::Compaction;
 use disk::{Directory, Disk};
+use epoch::Epoch;
 use frame::{ALIGN, FrameKind, HEADER, Position, begin_frame, end_frame, frame_len};
 use index::Index;
 use reader::Request;
 use record::encode_removal;
 use recovery::{Ending, Recovery, recover};
 use segment::{FIRST_SEGMENT, Pool, Segment};
-use shared::{Shared, Stop};
+use shared::{Shared, Stop, may_write};
 use writer::Writer;
 
 /// The sizes [`JournalOptions::segment_size`] may have: smaller ones are all catalog and seal, and of larger
@@ -241,6 +256,13 @@ pub struct JournalOptions {
     /// [`Store::ready`] waits while more bytes than this were appended and not yet stored. 64 MiB by
     /// default.
     pub backlog_limit: usize,
+    /// The number of the mastership under which the journal is opened, which has to be higher than that of any before;
+    /// by default one more than the highest found. What a former master writes after this was opened, because it does
+    /// not know yet, is never read by anybody.
+    pub epoch: Option<u64>,
+    /// Is asked before each write and before each answer whether this process is still the master; nobody by default.
+    /// For a directory that several machines reach: there the lock file is not enough.
+    pub mastership: Option<Arc<dyn Mastership>>,
 }
 
 /// A multiple of what the writer writes at a time, so that it always finds enough; and a tenth of a second
@@ -254,6 +276,8 @@ impl Default for JournalOptions {
             durability: Durability::Always,
             spare_segments: 3,
             backlog_limit: BACKLOG_LIMIT,
+            epoch: None,
+            mastership: None,
         }
     }
 }
@@ -306,7 +330,8 @@ impl Journal {
     /// # Errors
     ///
     /// [`StoreError::Locked`] if a process has it open, this one included; [`StoreError::Damaged`] if
-    /// something that was durable cannot be read; [`StoreError::Refused`] for options out of range;
+    /// something that was durable cannot be read; [`StoreError::Refused`] for options out of range, and for an
+    /// epoch that is over; what [`Mastership::may_write`] says if it says no;
     /// [`StoreError::Full`] if there is no space to go on in; [`StoreError::Io`] for anything else the file
     /// system says.
     pub fn open(dir: impl AsRef<Path>, options: JournalOptions) -> Result<(Self, Recovered), StoreError> {
@@ -325,33 +350,38 @@ impl Journal {
 
     fn open_locked(disk: Arc<dyn Disk>, options: &JournalOptions) -> Result<(Self, Recovered), StoreError> {
         let failed = |error: io::Error| StoreError::Io(format!("opening the journal: {error}"));
+        let may_write = || may_write(options.mastership.as_ref());
+        may_write()?;
         let mut recovery = recover(&*disk)?;
+        let epoch = next_epoch(options.epoch, recovery.epoch.number)?;
+        may_write()?;
         settle(&*disk, &mut recovery).map_err(failed)?;
-        let Recovery {
-            mut index,
-            journal,
-            end,
-            ending,
-            ..
-        } = recovery;
-        let journal = journal.unwrap_or_else(rand::random);
-        let ended = index.drop_unprepared();
-        let recovered = index
+        let journal = recovery.journal.unwrap_or_else(rand::random);
+        let ended = recovery.index.drop_unprepared();
+        let clean = recovery.ending == Ending::Closed;
+        let recovered = recovery
+            .index
             .state()
-            .recovered(identity(journal), ending == Ending::Closed, |message| {
-                message.size
-            });
+            .recovered(identity(journal), clean, |location| recovery.header(location));
+        let Recovery { mut index, end, .. } = recovery;
+        index.begin_epoch(Epoch {
+            number: epoch,
+            sealed: end,
+        });
         let segment_size = options.segment_size / ALIGN as u64 * ALIGN as u64;
         let pool = Pool::open(
             disk.clone(),
+            epoch,
             segment_size,
             options.spare_segments,
             index.disk_bytes(),
         );
         let pool = Arc::new(pool.map_err(failed)?);
         let (active, at) = begin(&pool, &mut index, journal, end, &ended)?;
+        may_write()?;
 
-        let shared = Arc::new(Shared::new(index, at, options.backlog_limit));
+        let mastership = options.mastership.clone();
+        let shared = Arc::new(Shared::new(index, at, options.backlog_limit, mastership));
         // Neither queue has a bound: the writer sends a few tasks in a turn and must not wait, and who asks for
         // messages keeps what was asked for within what he has room for.
         let (tasks, keeper_tasks) = channel();
@@ -405,6 +435,20 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
         .map_err(|error| StoreError::Io(format!("starting the thread {name}: {error}")))
 }
 
+/// The epoch that begins after `last`.
+fn next_epoch(wanted: Option<u64>, last: u64) -> Result<u64, StoreError> {
+    let next = match wanted {
+        None => last.checked_add(1),
+        Some(wanted) => Some(wanted).filter(|wanted| *wanted > last),
+    };
+    next.ok_or_else(|| match wanted {
+        Some(wanted) => StoreError::Refused(format!(
+            "the journal was opened in epoch {last}: epoch {wanted} is over"
+        )),
+        None => StoreError::Refused("the journal has no epoch left".into()),
+    })
+}
+
 /// Makes what was recovered durable and final, so that what was cut off cannot come back.
 fn settle(disk: &dyn Disk, recovery: &mut Recovery) -> io::Result<()> {
     // The newest first, each for good: what is behind a cut must never seem to follow a gap.
@@ -416,24 +460,13 @@ fn settle(disk: &dyn Disk, recovery: &mut Recovery) -> io::Result<()> {
     for segment in recovery.index.segments_from(recovery.synced.segment) {
         segment.file.sync()?;
     }
-    let (Some(journal), Some(newest)) = (recovery.journal, recovery.index.newest_mut()) else {
-        return Ok(());
-    };
-    let mut end = recovery.end;
-    if recovery.ending == Ending::Open {
-        let mut seal = BytesMut::new();
-        let start = begin_frame(&mut seal);
-        end_frame(&mut seal, start, FrameKind::Seal, journal, end, end);
-        newest.file.write_all_at(&seal, end.offset.into())?;
-        newest.file.sync()?;
-        end.offset += seal.len() as u32;
+    let end = u64::from(recovery.end.offset);
+    if let Some(newest) = recovery.index.newest_mut() {
+        newest.file.truncate(end)?;
+        if let Some(newest) = Arc::get_mut(newest) {
+            newest.len = end;
+        }
     }
-    newest.file.truncate(end.offset.into())?;
-    if let Some(newest) = Arc::get_mut(newest) {
-        newest.len = end.offset.into();
-    }
-    recovery.index.set_end(end.offset);
-    recovery.end = end;
     Ok(())
 }
 

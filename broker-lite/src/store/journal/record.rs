@@ -7,11 +7,13 @@ use openwire_client::wire::{Message, ProducerId, WireError, marshal, unmarshal};
 
 use super::super::state::{initial_redelivered, producer_of};
 use super::super::{
-    Committed, DestinationKey, MessageKey, Op, Prepared, StoreError, StoredDestination, accounting_size,
+    Committed, DEFAULT_PRIORITY, DestinationKey, Header, MessageKey, Op, Prepared, StoreError,
+    StoredDestination,
 };
 use super::describe::{get_destination, get_prepared, put_destination, put_prepared};
 
-const PUT: u8 = 1;
+/// A put without priority and expiration. Not written since version 4, but copied as it is.
+const PUT_WITHOUT_HEADER: u8 = 1;
 const REMOVE: u8 = 2;
 const REDELIVERED: u8 = 3;
 const DISPATCHED: u8 = 4;
@@ -24,9 +26,14 @@ const MOVE: u8 = 9;
 const CREATE_DESTINATION: u8 = 10;
 const PREPARE: u8 = 11;
 const DUE: u8 = 12;
+const PUT: u8 = 13;
 
 /// Bytes of a put before producer and body.
-const PUT_HEADER: usize = 33;
+const PUT_HEADER: usize = 42;
+/// The same without priority and expiration, which are its end.
+const SHORT_PUT_HEADER: usize = 33;
+/// Where the length of the producer of a put stands.
+const PUT_PRODUCER_LEN: usize = 29;
 /// What the CRC of a put covers begins here.
 const PUT_CHECKED: usize = 5;
 /// Where the key of a put stands.
@@ -101,8 +108,7 @@ pub(super) enum Record<'a> {
 #[derive(Debug)]
 pub(super) struct PutRecord<'a> {
     pub(super) key: MessageKey,
-    /// Its accounting size.
-    pub(super) size: u32,
+    pub(super) header: Header,
     /// The counter it was put with.
     pub(super) redelivered: u32,
     /// Its producer, and its number there.
@@ -265,14 +271,17 @@ fn encode_put(key: MessageKey, message: &Message, out: &mut BytesMut) -> Result<
         .map_err(|error| StoreError::Refused(format!("message {}: {error}", key.sequence)))?;
     let body_len = out.len() - body;
     let mut header = &mut out[start..start + PUT_HEADER];
+    let known = Header::of(message);
     header.put_u8(PUT);
     header.put_u32_le(0);
     header.put_u32_le(body_len as u32);
     header.put_u32_le(key.destination.0);
     header.put_u64_le(key.sequence);
-    header.put_u32_le(accounting_size(message));
+    header.put_u32_le(known.size);
     header.put_u32_le(initial_redelivered(message));
     header.put_u32_le((body - start - PUT_HEADER) as u32);
+    header.put_i64_le(known.expiration);
+    header.put_u8(known.priority);
     seal_put(&mut out[start..]);
     Ok(())
 }
@@ -306,7 +315,8 @@ pub(super) fn record_len(prefix: &[u8]) -> Option<usize> {
         Some(u32::from_le_bytes(*bytes) as usize)
     };
     Some(match *prefix.first()? {
-        PUT => PUT_HEADER + field(5)? + field(PUT_HEADER - 4)?,
+        PUT => PUT_HEADER + field(5)? + field(PUT_PRODUCER_LEN)?,
+        PUT_WITHOUT_HEADER => SHORT_PUT_HEADER + field(5)? + field(PUT_PRODUCER_LEN)?,
         REMOVE => 13,
         REDELIVERED => REDELIVERED_LEN,
         DISPATCHED => 13,
@@ -322,7 +332,7 @@ pub(super) fn record_len(prefix: &[u8]) -> Option<usize> {
 
 /// True if this is the beginning of a put.
 pub(super) fn is_put(prefix: &[u8]) -> bool {
-    prefix.first() == Some(&PUT)
+    matches!(prefix.first(), Some(&PUT | &PUT_WITHOUT_HEADER))
 }
 
 /// The key of the put that begins with `prefix`.
@@ -363,7 +373,7 @@ impl<'a> Record<'a> {
         let record = from.get(..len)?;
         let mut rest = record.get(1..)?;
         let parsed = match record[0] {
-            PUT => Self::Put(PutRecord::parse_unchecked(record)?),
+            PUT | PUT_WITHOUT_HEADER => Self::Put(PutRecord::parse_unchecked(record)?),
             REMOVE => Self::Remove {
                 key: get_key(&mut rest)?,
             },
@@ -454,6 +464,10 @@ impl<'a> PutRecord<'a> {
         let size = rest.try_get_u32_le().ok()?;
         let redelivered = rest.try_get_u32_le().ok()?;
         let producer_len = rest.try_get_u32_le().ok()? as usize;
+        let (expiration, priority) = match record.first()? {
+            &PUT => (rest.try_get_i64_le().ok()?, rest.try_get_u8().ok()?),
+            _ => (0, DEFAULT_PRIORITY),
+        };
         let (producer, body) = rest.split_at_checked(producer_len)?;
         if body.len() != body_len {
             return None;
@@ -464,7 +478,11 @@ impl<'a> PutRecord<'a> {
         };
         Some(Self {
             key,
-            size,
+            header: Header {
+                size,
+                priority,
+                expiration,
+            },
             redelivered,
             producer,
             body,

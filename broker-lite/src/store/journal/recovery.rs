@@ -3,9 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
-use super::super::StoreError;
-use super::catalog::Catalog;
+use super::super::{DEFAULT_PRIORITY, Header, StoreError};
+use super::catalog::{Catalog, parse_begin};
 use super::disk::Disk;
+use super::epoch::{Epoch, Head, Lineage, Part};
 use super::frame::{FrameKind, HEADER, Position, frame_len, parse_reclaim};
 use super::index::{Index, Location};
 use super::record::Record;
@@ -38,8 +39,33 @@ pub(super) struct Recovery {
     pub(super) synced: Position,
     /// Segments that are not part of the log, the oldest first.
     pub(super) leftovers: Vec<String>,
+    /// The newest epoch so far.
+    pub(super) epoch: Epoch,
     /// The oldest segment that is still needed, as the log says.
     oldest: u32,
+    /// Of the records that say something unusual, where they stand, priority and expiration; in order of the places.
+    /// Only needed until the core knows.
+    unusual: Vec<(Position, u8, i64)>,
+}
+
+impl Recovery {
+    /// What is known of the message whose record lies here.
+    pub(super) fn header(&self, location: &Location) -> Header {
+        let at = Position {
+            segment: location.segment,
+            offset: location.offset,
+        };
+        let unusual = self.unusual.binary_search_by_key(&at, |(at, ..)| *at);
+        let (priority, expiration) = match unusual.ok().and_then(|found| self.unusual.get(found)) {
+            Some(&(_, priority, expiration)) => (priority, expiration),
+            None => (DEFAULT_PRIORITY, 0),
+        };
+        Header {
+            size: location.size,
+            priority,
+            expiration,
+        }
+    }
 }
 
 /// Reads the log.
@@ -61,25 +87,63 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovery, StoreError> {
         ending: Ending::Closed,
         synced: Position::default(),
         leftovers: Vec::new(),
+        epoch: Epoch::default(),
         oldest: 0,
+        unusual: Vec::new(),
     };
     // Segments that were given up may still be there, and some of them gone.
     let gap = numbers.windows(2).rposition(|pair| pair[0] + 1 != pair[1]);
     let (stale, log) = numbers.split_at(gap.map_or(0, |before| before + 1));
-    let Some(&first) = log.first() else {
-        return Ok(recovery);
-    };
-    recovery.read_log(disk, log)?;
-    if recovery.journal.is_some() && recovery.oldest < first {
+    let lineage = Lineage::of(heads(disk, log)?);
+    recovery.epoch = lineage.newest;
+    recovery.read_log(&lineage.log)?;
+    if let Some(first) = lineage.log.first()
+        && recovery.journal.is_some()
+        && recovery.oldest < first.segment.number
+    {
         return Err(StoreError::Damaged {
-            file: segment_name(first - 1),
+            file: segment_name(first.segment.number - 1),
             offset: 0,
             reason: "the segment is missing".into(),
         });
     }
     let stale = stale.iter().map(|&number| segment_name(number));
-    recovery.leftovers.splice(0..0, stale);
+    recovery.leftovers.extend(stale.chain(lineage.leftovers));
+    recovery.leftovers.sort_unstable();
     Ok(recovery)
+}
+
+/// Opens these segments and reads how they begin.
+fn heads(disk: &dyn Disk, numbers: &[u32]) -> Result<Vec<Head>, StoreError> {
+    /// Most catalogs are smaller.
+    const READ_AHEAD: usize = 4 * 1024;
+    let mut journal = None;
+    let mut heads = Vec::with_capacity(numbers.len());
+    for &number in numbers {
+        let failed = unreadable(number);
+        let file = disk.open(&segment_name(number)).map_err(&failed)?;
+        let len = file.len().map_err(&failed)?;
+        let begin = Position {
+            segment: number,
+            offset: 0,
+        };
+        let mut window = Window::new(&*file, len, READ_AHEAD);
+        let epoch = match window.frame(begin, journal).map_err(&failed)? {
+            Ok((header, mut payload)) if header.kind() == Some(FrameKind::Catalog) => {
+                journal = Some(header.journal);
+                parse_begin(&mut payload).ok().map(|(_, epoch)| epoch)
+            }
+            _ => None,
+        };
+        let segment = Arc::new(Segment {
+            number,
+            epoch: epoch.unwrap_or_default().number,
+            len,
+            file,
+        });
+        heads.push(Head { segment, epoch });
+    }
+    Ok(heads)
 }
 
 /// Bytes that are no frame where one was expected.
@@ -102,17 +166,15 @@ fn unreadable(segment: u32) -> impl Fn(io::Error) -> StoreError {
 
 impl Recovery {
     /// Reads these segments, whose numbers follow each other.
-    fn read_log(&mut self, disk: &dyn Disk, numbers: &[u32]) -> Result<(), StoreError> {
-        for (index, &number) in numbers.iter().enumerate() {
-            let file = disk.open(&segment_name(number)).map_err(unreadable(number))?;
-            let len = file.len().map_err(unreadable(number))?;
-            let segment = Arc::new(Segment { number, len, file });
-            let mut window = Window::new(&*segment.file, len, READ_AHEAD);
-            let Some(invalid) = self.read_segment(&segment, &mut window)? else {
+    fn read_log(&mut self, log: &[Part]) -> Result<(), StoreError> {
+        for (index, part) in log.iter().enumerate() {
+            let segment = &part.segment;
+            let mut window = Window::new(&*segment.file, segment.len, READ_AHEAD);
+            let Some(invalid) = self.read_segment(part, &mut window)? else {
                 continue;
             };
-            let later = &numbers[index + 1..];
-            if self.was_durable(invalid.at, &mut window, disk, later)? {
+            let later = &log[index + 1..];
+            if self.was_durable(invalid.at, &mut window, later)? {
                 return Err(damaged(invalid.at, invalid.reason));
             }
             return self.cut(&invalid, later);
@@ -120,17 +182,18 @@ impl Recovery {
         Ok(())
     }
 
-    /// Reads a segment up to its end or to where no frame is.
-    fn read_segment(
-        &mut self,
-        segment: &Arc<Segment>,
-        window: &mut Window<'_>,
-    ) -> Result<Option<Invalid>, StoreError> {
+    /// Reads a segment up to its end, or to where no frame is.
+    fn read_segment(&mut self, part: &Part, window: &mut Window<'_>) -> Result<Option<Invalid>, StoreError> {
+        let segment = &part.segment;
         let mut at = Position {
             segment: segment.number,
             offset: 0,
         };
         loop {
+            if part.sealed.is_some_and(|sealed| sealed <= at.offset) {
+                self.ending = Ending::Sealed;
+                return Ok(None);
+            }
             let (header, payload) = match window
                 .frame(at, self.journal)
                 .map_err(unreadable(segment.number))?
@@ -196,8 +259,16 @@ impl Recovery {
                         segment: at.segment,
                         offset: at.offset + (HEADER + offset) as u32,
                         length: length as u32,
-                        size: put.size,
+                        size: put.header.size,
                     };
+                    if put.header.priority != DEFAULT_PRIORITY || put.header.expiration != 0 {
+                        let place = Position {
+                            segment: at.segment,
+                            offset: location.offset,
+                        };
+                        self.unusual
+                            .push((place, put.header.priority, put.header.expiration));
+                    }
                     if !self.index.put(put.key, location, put.redelivered) {
                         return Err(damaged(at, "a message for a destination that does not exist"));
                     }
@@ -247,20 +318,20 @@ impl Recovery {
         &self,
         end: Position,
         window: &mut Window<'_>,
-        disk: &dyn Disk,
-        later: &[u32],
+        later: &[Part],
     ) -> Result<bool, StoreError> {
         let failed = unreadable(end.segment);
         if window.has_claim_beyond(end, end, self.journal).map_err(failed)? {
             return Ok(true);
         }
-        for &segment in later {
-            let file = disk.open(&segment_name(segment)).map_err(unreadable(segment))?;
-            let len = file.len().map_err(unreadable(segment))?;
-            let begin = Position { segment, offset: 0 };
-            let claimed = Window::new(&*file, len, READ_AHEAD)
+        for Part { segment, .. } in later {
+            let begin = Position {
+                segment: segment.number,
+                offset: 0,
+            };
+            let claimed = Window::new(&*segment.file, segment.len, READ_AHEAD)
                 .has_claim_beyond(end, begin, self.journal)
-                .map_err(unreadable(segment))?;
+                .map_err(unreadable(segment.number))?;
             if claimed {
                 return Ok(true);
             }
@@ -269,7 +340,7 @@ impl Recovery {
     }
 
     /// The log ends where no frame is, and what comes later never was part of it.
-    fn cut(&mut self, invalid: &Invalid, later: &[u32]) -> Result<(), StoreError> {
+    fn cut(&mut self, invalid: &Invalid, later: &[Part]) -> Result<(), StoreError> {
         let Invalid { at, reason } = invalid;
         if at.offset == 0 {
             // Nothing was written to this segment yet. The first one ever has none before it.
@@ -285,7 +356,7 @@ impl Recovery {
             );
         }
         self.leftovers
-            .extend(later.iter().map(|&number| segment_name(number)));
+            .extend(later.iter().map(|part| part.segment.name()));
         Ok(())
     }
 }

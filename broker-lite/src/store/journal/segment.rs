@@ -30,6 +30,8 @@ pub(super) const END_ROOM: u64 = SEAL_ROOM + 16 * frame_len(4) as u64;
 /// A file of the log.
 pub(super) struct Segment {
     pub(super) number: u32,
+    /// The epoch in which it was written.
+    pub(super) epoch: u64,
     /// Its length on disk.
     pub(super) len: u64,
     pub(super) file: Box<dyn DiskFile>,
@@ -53,15 +55,21 @@ pub(super) fn segment_name(number: u32) -> String {
 
 /// The number of the segment with this name.
 pub(super) fn segment_number(name: &str) -> Option<u32> {
-    number_in(name, "journal-").filter(|&number| segment_name(number) == name)
+    let number = name
+        .strip_prefix("journal-")?
+        .strip_suffix(".log")?
+        .parse()
+        .ok()?;
+    (segment_name(number) == name).then_some(number)
 }
 
-fn number_in<T: std::str::FromStr>(name: &str, prefix: &str) -> Option<T> {
-    name.strip_prefix(prefix)?.strip_suffix(".log")?.parse().ok()
+/// The epoch is in it, so that nobody ever comes across the spare file of another.
+fn spare_name(epoch: u64, number: u64) -> String {
+    format!("spare-{epoch}-{number}.log")
 }
 
-fn spare_name(number: u64) -> String {
-    format!("spare-{number}.log")
+fn is_spare(name: &str) -> bool {
+    name.starts_with("spare-") && name.ends_with(".log")
 }
 
 /// A file that waits to become a segment.
@@ -74,6 +82,8 @@ struct Spare {
 /// The files that wait to become segments, and how they come and go.
 pub(super) struct Pool {
     disk: Arc<dyn Disk>,
+    /// The epoch in which segments are written.
+    epoch: u64,
     segment_size: u64,
     target: usize,
     spares: Mutex<Vec<Spare>>,
@@ -84,38 +94,27 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// The pool with the spare files that are there. `segments` bytes are in segments already.
+    /// A pool without spare files: those that are there go, because a former master may have them open still.
+    /// `segments` bytes are in segments already.
     pub(super) fn open(
         disk: Arc<dyn Disk>,
+        epoch: u64,
         segment_size: u64,
         target: usize,
         segments: u64,
     ) -> io::Result<Self> {
-        let mut spares = Vec::new();
-        let mut next_spare = 0;
-        for name in disk.list()? {
-            let Some(number) = number_in::<u64>(&name, "spare-") else {
-                continue;
-            };
-            next_spare = next_spare.max(number.saturating_add(1));
-            let file = disk.open(&name)?;
-            let len = file.len()?;
-            // A file of another length was made under other options, or not to its end.
-            if len == segment_size && spares.len() < target {
-                spares.push(Spare { name, len, file });
-            } else {
-                disk.remove(&name)?;
-            }
+        for name in disk.list()?.iter().filter(|name| is_spare(name)) {
+            disk.remove(name)?;
         }
-        let disk_bytes = segments + spares.len() as u64 * segment_size;
         Ok(Self {
             disk,
+            epoch,
             segment_size,
             target,
-            spares: Mutex::new(spares),
-            next_spare: AtomicU64::new(next_spare),
+            spares: Mutex::default(),
+            next_spare: AtomicU64::new(0),
             full: AtomicBool::new(false),
-            disk_bytes: AtomicU64::new(disk_bytes),
+            disk_bytes: AtomicU64::new(segments),
         })
     }
 
@@ -153,11 +152,15 @@ impl Pool {
             )));
         }
         let failed = |error: io::Error| {
-            let text = format!("{}: {error}", segment_name(number));
+            let name = segment_name(number);
             if is_full(&error) {
-                StoreError::Full(text)
+                StoreError::Full(format!("{name}: {error}"))
+            } else if error.kind() == io::ErrorKind::AlreadyExists {
+                StoreError::Poisoned(format!(
+                    "{name} is there already: another process writes to this journal"
+                ))
             } else {
-                StoreError::Poisoned(text)
+                StoreError::Poisoned(format!("{name}: {error}"))
             }
         };
         let spare = if wanted == self.segment_size {
@@ -179,13 +182,18 @@ impl Pool {
             .map_err(|error| StoreError::Poisoned(format!("{}: {error}", segment_name(number))))?;
         Ok(Arc::new(Segment {
             number,
+            epoch: self.epoch,
             len: spare.len,
             file: spare.file,
         }))
     }
 
+    fn spare_name(&self) -> String {
+        spare_name(self.epoch, self.next_spare.fetch_add(1, Ordering::Relaxed))
+    }
+
     fn allocate(&self, len: u64) -> io::Result<Spare> {
-        let name = spare_name(self.next_spare.fetch_add(1, Ordering::Relaxed));
+        let name = self.spare_name();
         let result = self.disk.allocate(&name, len);
         let full = result.as_ref().is_err_and(is_full);
         if full != self.full.swap(full, Ordering::Relaxed) {
@@ -215,15 +223,17 @@ impl Pool {
         }
     }
 
-    /// Makes a spare file of a segment that is no longer needed, or removes it.
+    /// Makes a spare file of a segment that is no longer needed, or removes it. One of an earlier epoch is removed:
+    /// who wrote it then may do so still.
     pub(super) fn retire(&self, segment: Arc<Segment>) {
         let (name, len) = (segment.name(), segment.len);
         // Who still reads it must not find another segment's bytes.
         if let Some(segment) = Arc::into_inner(segment)
             && len == self.segment_size
+            && segment.epoch == self.epoch
             && self.spares.lock().len() < self.target
         {
-            let spare = spare_name(self.next_spare.fetch_add(1, Ordering::Relaxed));
+            let spare = self.spare_name();
             match self.disk.rename(&name, &spare) {
                 Ok(()) => {
                     self.spares.lock().push(Spare {

@@ -3,13 +3,14 @@
 //! No two of the locks here are ever held at once, and none while a callback runs.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
-use super::super::{Batch, Done, Op, StoreError, payload_len};
+use super::super::{Batch, Done, Mastership, Op, StoreError, payload_len};
 use super::frame::Position;
 use super::index::Index;
 
@@ -78,10 +79,16 @@ pub(super) struct Shared {
     room: Notify,
     batches: AtomicU64,
     syncs: AtomicU64,
+    mastership: Option<Arc<dyn Mastership>>,
 }
 
 impl Shared {
-    pub(super) fn new(index: Index, synced: Position, backlog_limit: usize) -> Self {
+    pub(super) fn new(
+        index: Index,
+        synced: Position,
+        backlog_limit: usize,
+        mastership: Option<Arc<dyn Mastership>>,
+    ) -> Self {
         Self {
             queue: Mutex::default(),
             work: Condvar::new(),
@@ -96,7 +103,14 @@ impl Shared {
             room: Notify::new(),
             batches: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
+            mastership,
         }
+    }
+
+    /// Fails if somebody else may be the master.
+    pub(super) fn may_write(&self) -> Result<(), StoreError> {
+        may_write(self.mastership.as_ref())
+            .map_err(|why| StoreError::Poisoned(format!("this process is the master no longer: {why}")))
     }
 
     /// Queues a batch; hands `done` back if the journal takes nothing more.
@@ -250,6 +264,11 @@ impl Shared {
             room.await;
         }
     }
+}
+
+/// Asks whoever knows whether this process is the master.
+pub(super) fn may_write(mastership: Option<&Arc<dyn Mastership>>) -> Result<(), StoreError> {
+    mastership.map_or(Ok(()), |mastership| mastership.may_write())
 }
 
 /// Takes from the front what makes a turn, at least one.

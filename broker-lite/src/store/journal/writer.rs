@@ -346,6 +346,7 @@ impl Writer {
         let start = begin_frame(&mut catalog);
         self.shared.index.lock().catalog().encode(&mut catalog);
         let catalog_len = frame_len(catalog.len() - start - HEADER) as u64;
+        self.shared.may_write()?;
         let segment = self.pool.segment(number, catalog_len, length)?;
 
         let seal = begin_frame(&mut self.buffer);
@@ -382,6 +383,7 @@ impl Writer {
         if self.buffer.is_empty() {
             return Ok(());
         }
+        self.shared.may_write()?;
         let written = self.active.file.write_all_at(&self.buffer, self.offset.into());
         written.map_err(|error| self.active.poisoned("writing", &error))?;
         self.offset += self.buffer.len() as u32;
@@ -430,6 +432,8 @@ impl Writer {
             Durability::Os if self.sync_wanted => self.sync_later(),
             Durability::Os => {}
         }
+        // What is answered was written by a master, so the next one finds it.
+        self.shared.may_write()?;
         self.sync_wanted = false;
         for (after, segment) in self.reclaimed.drain(..) {
             tell(&self.keeper, Task::Retire { segment, after });
@@ -451,6 +455,7 @@ impl Writer {
             let synced = segment.file.sync();
             synced.map_err(|error| segment.poisoned("syncing", &error))?;
         }
+        self.shared.may_write()?;
         self.shared.count_sync();
         self.synced = self.position(self.buffer.len());
         self.shared.set_synced(self.synced);

@@ -329,7 +329,6 @@ impl Run {
         assert_eq!(message.jmsx_group_first_for_consumer, first, "first of its group");
         let mut item = queue.items.remove(at.unwrap_or_default());
         item.shown = true;
-        item.recovered = false;
         self.model.dispatches += 1;
         let number = self.model.dispatches;
         let consumer = self.model.consumer(id);
@@ -445,7 +444,7 @@ impl Run {
                     );
                 }
                 assert!(
-                    item.recovered || !item.is_expired(now - SWEPT),
+                    now - SWEPT < self.model.started || !item.is_expired(now - SWEPT),
                     "{item:?} waits long after its time"
                 );
                 assert!(item.pending.is_none(), "{item:?} is not durable");

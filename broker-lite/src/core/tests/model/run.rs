@@ -452,6 +452,7 @@ impl Run {
             .collect();
         self.expected.clear();
         self.model.end_broker(&outcomes, self.world.last_sequence());
+        self.model.started = self.world.now;
         self.adopt_counters(clean);
         self.clients.clear();
         let stored = self.world.tick();

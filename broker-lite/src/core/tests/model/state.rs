@@ -43,8 +43,6 @@ pub(super) struct Item {
     pub(super) shown: bool,
     /// It is a dead letter: its time does not end, and it has nowhere to go.
     pub(super) dead: bool,
-    /// It was read from the store at a start: until its body is looked at, nobody knows when it ends.
-    pub(super) recovered: bool,
     /// How many browsers there had been when it was put back last.
     pub(super) moved: u64,
 }
@@ -71,7 +69,6 @@ impl Item {
             pending: None,
             shown: false,
             dead: false,
-            recovered: false,
             moved: 0,
         }
     }
@@ -259,7 +256,9 @@ pub(super) struct Model {
     pub(super) sequence: u64,
     pub(super) dispatches: u64,
     pub(super) next_queue: QueueId,
-    /// What went to the dead letters since the broker started.
+    /// When the broker started.
+    pub(super) started: i64,
+    /// What went to the dead letters since.
     pub(super) buried: BTreeSet<i64>,
     pub(super) browsers: u64,
 }
@@ -503,12 +502,10 @@ impl Model {
             queue.exclusive = None;
             queue.owners.clear();
             queue.items.retain(|item| item.stored);
-            let level = queue.level(4);
-            for item in &mut queue.items {
-                (item.level, item.recovered) = (level, true);
+            for item in &queue.items {
                 assert!(item.pending.is_none() && item.counts.is_empty());
             }
-            queue.items.sort_by_key(|item| item.sequence);
+            queue.items.sort_by_key(|item| (item.level, item.sequence));
         }
         self.buried.clear();
         self.sequence = sequence;

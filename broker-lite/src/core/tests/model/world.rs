@@ -94,9 +94,16 @@ impl Disk {
                         sequence: at.sequence,
                         size: accounting_size(message),
                         redelivered: *redelivered,
+                        priority: message.priority as u8,
                     })
                     .collect(),
                 due: Vec::new(),
+                expiring: self
+                    .messages
+                    .iter()
+                    .filter(|(at, (message, _))| at.destination == key && message.expiration > 0)
+                    .map(|(at, (message, _))| (at.sequence, message.expiration))
+                    .collect(),
                 prepared: None,
             }
         });

@@ -28,6 +28,8 @@ fn message() -> Message {
         }),
         content: Some(Bytes::from_static(b"body")),
         redelivery_counter: 2,
+        priority: 7,
+        expiration: 1_700_000_000_000,
         ..Message::default()
     }
 }
@@ -45,7 +47,10 @@ fn a_put_comes_back_and_can_be_copied() {
     assert_eq!(record_len(&record[..RECORD_PREFIX]), Some(record.len()));
     assert_eq!(put_key_of(&record), Some(key(9)));
     let put = PutRecord::parse(&record).unwrap();
-    assert_eq!((put.key, put.size, put.redelivered), (key(9), 1028, 2));
+    assert_eq!(
+        (put.key, put.header, put.redelivered),
+        (key(9), Header::of(&message), 2)
+    );
     let (producer, sequence) = put.producer.as_ref().unwrap();
     let id = message.message_id.clone().unwrap();
     assert_eq!(
@@ -67,6 +72,37 @@ fn a_put_comes_back_and_can_be_copied() {
         broken[byte] ^= 1;
         assert!(PutRecord::parse(&broken).is_none(), "{byte}");
     }
+}
+
+/// A put as layouts before 4 had it.
+fn without_header(record: &[u8]) -> BytesMut {
+    let mut old = BytesMut::from(&record[..SHORT_PUT_HEADER]);
+    old[0] = PUT_WITHOUT_HEADER;
+    old.extend_from_slice(&record[PUT_HEADER..]);
+    seal_put(&mut old);
+    old
+}
+
+#[test]
+fn a_put_of_an_earlier_version_comes_back() {
+    let mut record = BytesMut::new();
+    encode_put(key(9), &message(), &mut record).unwrap();
+    let old = without_header(&record).freeze();
+    assert_eq!(record_len(&old), Some(old.len()));
+    let put = PutRecord::parse(&old).unwrap();
+    let unknown = Header {
+        priority: 4,
+        expiration: 0,
+        ..Header::of(&message())
+    };
+    assert_eq!((put.key, put.header, put.redelivered), (key(9), unknown, 2));
+    assert_eq!(*put.message(&old).unwrap(), message());
+    let mut copy = BytesMut::new();
+    encode_copy(&old, key(10), &mut copy);
+    let copy = copy.freeze();
+    let put = PutRecord::parse(&copy).unwrap();
+    assert_eq!((put.key, put.header), (key(10), unknown));
+    assert_eq!(*put.message(&copy).unwrap(), message());
 }
 
 #[test]
@@ -218,7 +254,7 @@ fn other_records_come_back() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(first in 0u8..14, mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn no_bytes_make_it_panic(first in 0u8..15, mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Some(begin) = bytes.first_mut() {
             *begin = first;
         }

@@ -19,10 +19,11 @@ const SECTOR: usize = 512;
 #[derive(Clone, Default)]
 pub(super) struct FaultyDisk {
     inner: Arc<Mutex<Inner>>,
-    gate: Arc<Gate>,
+    syncs: Arc<Gate>,
+    writes: Arc<Gate>,
 }
 
-/// Where syncs can be held up.
+/// Where syncs or writes can be held up.
 #[derive(Default)]
 struct Gate {
     state: Mutex<GateState>,
@@ -35,23 +36,40 @@ struct GateState {
     waiting: usize,
 }
 
-/// Lets syncs through again when it is dropped.
-pub(super) struct HeldSyncs(Arc<Gate>);
+impl Gate {
+    fn close(self: &Arc<Self>) -> Held {
+        self.state.lock().closed = true;
+        Held(self.clone())
+    }
 
-impl Drop for HeldSyncs {
+    fn pass(&self) {
+        let mut state = self.state.lock();
+        state.waiting += 1;
+        self.changed.notify_all();
+        while state.closed {
+            self.changed.wait(&mut state);
+        }
+        state.waiting -= 1;
+    }
+}
+
+/// Lets what is held up through again when it is dropped.
+pub(super) struct Held(Arc<Gate>);
+
+impl Drop for Held {
     fn drop(&mut self) {
         self.0.state.lock().closed = false;
         self.0.changed.notify_all();
     }
 }
 
-impl HeldSyncs {
-    /// Waits until a sync is held up.
+impl Held {
+    /// Waits until something is held up.
     pub(super) fn wait(&self) {
         let mut state = self.0.state.lock();
         while state.waiting == 0 {
             let waited = self.0.changed.wait_for(&mut state, DEADLINE);
-            assert!(!waited.timed_out(), "nobody syncs");
+            assert!(!waited.timed_out(), "nobody comes");
         }
     }
 }
@@ -65,6 +83,8 @@ struct Inner {
     name_changes: Vec<NameChange>,
     next_file: u64,
     locked: bool,
+    /// Somebody may still write to files that another has cut.
+    taken_over: bool,
     /// So many more changes succeed.
     lifetime: Option<u64>,
     /// So many more syncs succeed before one does not.
@@ -97,7 +117,13 @@ enum Change {
 impl Change {
     fn apply(&self, data: &mut Vec<u8>) {
         match self {
-            Self::Write(offset, bytes) => data[*offset..*offset + bytes.len()].copy_from_slice(bytes),
+            Self::Write(offset, bytes) => {
+                let end = offset + bytes.len();
+                if data.len() < end {
+                    data.resize(end, 0);
+                }
+                data[*offset..end].copy_from_slice(bytes);
+            }
             Self::Truncate(len) => data.truncate(*len),
         }
     }
@@ -173,9 +199,25 @@ impl FaultyDisk {
     }
 
     /// Holds up every sync from now on.
-    pub(super) fn hold_syncs(&self) -> HeldSyncs {
-        self.gate.state.lock().closed = true;
-        HeldSyncs(self.gate.clone())
+    pub(super) fn hold_syncs(&self) -> Held {
+        self.syncs.close()
+    }
+
+    /// Holds up every write from now on.
+    pub(super) fn hold_writes(&self) -> Held {
+        self.writes.close()
+    }
+
+    /// The same disk for another machine, which can take it although this one has not given it back.
+    pub(super) fn taken_over(&self) -> Self {
+        let mut inner = self.inner.lock();
+        inner.locked = false;
+        inner.taken_over = true;
+        drop(inner);
+        Self {
+            inner: self.inner.clone(),
+            ..Self::default()
+        }
     }
 
     /// So much may be allocated, or as much as asked for.
@@ -195,7 +237,7 @@ impl FaultyDisk {
         };
         Self {
             inner: Arc::new(Mutex::new(inner)),
-            gate: Arc::default(),
+            ..Self::default()
         }
     }
 
@@ -319,6 +361,9 @@ fn survive(data: &mut Vec<u8>, changes: &[Change], crash: Crash, random: &mut Sm
             change.apply(data);
             continue;
         }
+        if data.len() < offset + bytes.len() {
+            data.resize(offset + bytes.len(), 0);
+        }
         let whole = random.random_range(0..=bytes.len());
         let mut at = 0;
         while at < bytes.len() {
@@ -379,7 +424,12 @@ impl Disk for FaultyDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut inner = self.inner.lock();
-        assert!(!inner.names.contains_key(to), "{to} is overwritten");
+        if inner.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if !inner.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         inner.rename(NameChange::Rename(from.into(), to.into()))
     }
 
@@ -433,23 +483,17 @@ impl DiskFile for FaultyFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let len = self.len()?;
+        let taken_over = self.disk.inner.lock().taken_over;
         assert!(
-            offset + bytes.len() as u64 <= len,
+            taken_over || offset + bytes.len() as u64 <= len,
             "a write makes the file longer"
         );
+        self.disk.writes.pass();
         self.change(Change::Write(offset as usize, bytes.to_vec()))
     }
 
     fn sync(&self) -> io::Result<()> {
-        let gate = &self.disk.gate;
-        let mut state = gate.state.lock();
-        state.waiting += 1;
-        gate.changed.notify_all();
-        while state.closed {
-            gate.changed.wait(&mut state);
-        }
-        state.waiting -= 1;
-        drop(state);
+        self.disk.syncs.pass();
         let mut inner = self.disk.inner.lock();
         inner.change()?;
         let mut failed = false;

@@ -16,6 +16,7 @@ mod broker;
 mod damage;
 mod failure;
 mod faults;
+mod masters;
 mod model;
 mod outcomes;
 mod reclaim;
@@ -45,7 +46,7 @@ fn store(journal: &Journal, ops: Vec<Op>) {
 }
 
 /// Waits until something is so.
-fn until(what: &str, so: impl Fn() -> bool) {
+fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !so() {
         assert!(begin.elapsed() < DEADLINE, "waited in vain: {what}");

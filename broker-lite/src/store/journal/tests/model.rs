@@ -67,9 +67,14 @@ impl Destination {
             .messages
             .iter()
             .filter_map(|(&sequence, stored)| stored.due.map(|(at, times)| (sequence, at, times)));
+        let expiring = self.messages.iter().filter_map(|(&sequence, stored)| {
+            let expiration = stored.message.expiration;
+            (expiration > 0).then_some((sequence, expiration))
+        });
         self.destination == found.destination
             && self.dispatched == found.dispatched
             && self.prepared == found.prepared
+            && expiring.eq(found.expiring.iter().copied())
             && due.eq(found.due.iter().copied())
             && self.messages.len() == found.messages.len()
             && self
@@ -79,6 +84,7 @@ impl Destination {
                 .all(|((&sequence, stored), found)| {
                     sequence == found.sequence
                         && stored.redelivered == found.redelivered
+                        && stored.message.priority as u8 == found.priority
                         && crate::store::accounting_size(&stored.message) == found.size
                 })
     }

@@ -141,6 +141,10 @@ fn put(key: MessageKey, random: &mut SmallRng) -> Op {
     };
     let mut message = message(random.random_range(0..20), random.random_range(1..1_000), size);
     message.redelivery_counter = i32::from(random.random_ratio(1, 10));
+    if random.random_ratio(1, 5) {
+        message.priority = random.random_range(0..10);
+        message.expiration = random.random_range(0..3);
+    }
     Op::Put {
         key,
         message: Arc::new(message),
