@@ -2,6 +2,7 @@
 
 mod access;
 mod bench;
+mod journal;
 mod log;
 pub mod soak;
 mod start;
@@ -30,6 +31,9 @@ enum Command {
     /// Puts load on a broker, this one or any other that speaks OpenWire, and measures
     Bench(bench::Options),
     Soak(soak::Options),
+    /// Looks at a journal that no broker has open, and moves what it holds
+    #[command(subcommand)]
+    Journal(journal::Command),
     /// Reads a password from the first line of stdin and writes a hash of it, to be kept in its place
     HashPassword,
 }
@@ -91,7 +95,7 @@ fn size(text: &str, least: usize) -> Result<usize, String> {
 /// Runs the binary: parses the command line and does what it says.
 ///
 /// Errors are one line on stderr. What cannot be understood on the command line ends with status 2, anything
-/// else that fails with 1.
+/// else that fails with 1; `journal` also has 3 for a journal that is damaged and 4 for one that is in use.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
@@ -99,16 +103,21 @@ pub fn main() -> ExitCode {
         Some(Command::Start(options)) => start::run(*options),
         Some(Command::Bench(options)) => bench::run(options),
         Some(Command::Soak(options)) => soak::run(options),
+        Some(Command::Journal(command)) => return journal::run(command),
         Some(Command::HashPassword) => access::hash_password(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line, whatever the cause had to say.
-            eprintln!("broker-lite: {}", error.replace(['\r', '\n'], " "));
+            complain(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// One line, whatever the cause had to say.
+fn complain(error: &str) {
+    eprintln!("broker-lite: {}", error.replace(['\r', '\n'], " "));
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::frame::{ALIGN, FrameHeader, FrameKind, HEADER, begin_frame, frame_len
 use super::index::{Copied, Index, Location, Survivor};
 use super::record::{PutRecord, RECORD_PREFIX, SHARE_LEN, encode_copy, is_put, put_key_of, record_len};
 use super::segment::Segment;
+use super::shared::Shared;
 use super::window::Window;
 use super::writer::{Pending, Purpose, Writer};
 
@@ -36,6 +37,8 @@ const READ_AHEAD: usize = 1024 * 1024;
 #[derive(Default)]
 pub(super) struct Compaction {
     segment_size: u64,
+    /// Segments before this one are to be moved on however little that saves.
+    before: u32,
     walk: Option<Walk>,
     /// There was no room for copies.
     stalled: bool,
@@ -62,9 +65,11 @@ impl Compaction {
         }
     }
 
-    /// Something may have become free since there was no room for copies.
-    pub(super) fn room_may_be_there(&mut self) {
+    /// A turn begins: something may have become free since there was no room for copies, and somebody may have asked
+    /// for segments before this one to be moved on.
+    pub(super) fn begin_turn(&mut self, before: u32) {
         self.stalled = false;
+        self.before = before;
     }
 
     /// Segments before this one are given up: nothing may hold on to them.
@@ -74,13 +79,17 @@ impl Compaction {
 
     /// True if the oldest segment is to be moved on.
     pub(super) fn is_due(&self, index: &Index) -> bool {
+        let Some((oldest, _)) = index.oldest() else {
+            return false;
+        };
         let allowed = ALLOWED_FACTOR * index.live() + ALLOWED_SEGMENTS * self.segment_size;
-        !self.stalled && !self.broken && index.used() > allowed && index.oldest().is_some()
+        let due = index.used() > allowed || oldest.number < self.before;
+        due && !self.stalled && !self.broken
     }
 
     /// Moves on some of what the oldest segment still holds.
     pub(super) fn step(&mut self, writer: &mut Writer) -> Result<(), StoreError> {
-        let walk = self.next_walk(&writer.shared.index.lock());
+        let walk = self.next_walk(&writer.shared);
         let Some(mut walk) = walk else {
             return Ok(());
         };
@@ -89,7 +98,7 @@ impl Compaction {
             Ok(copies) => copies,
             Err(why) => {
                 writer.buffer.truncate(start);
-                self.give_up(&walk.segment, &why);
+                self.give_up(&walk, &why, &writer.shared);
                 return Ok(());
             }
         };
@@ -108,8 +117,9 @@ impl Compaction {
                 self.walk = Some(walk);
                 Ok(())
             }
-            Err(StoreError::Full(_) | StoreError::Refused(_)) => {
+            Err(error @ (StoreError::Full(_) | StoreError::Refused(_))) => {
                 self.stalled = true;
+                writer.shared.fail_compaction(error);
                 Ok(())
             }
             Err(error) => Err(error),
@@ -117,7 +127,8 @@ impl Compaction {
     }
 
     /// The walk through the oldest segment, begun or gone on with.
-    fn next_walk(&mut self, index: &Index) -> Option<Walk> {
+    fn next_walk(&mut self, shared: &Shared) -> Option<Walk> {
+        let index = shared.index.lock();
         let (oldest, end) = index.oldest()?;
         let begun = self
             .walk
@@ -129,18 +140,25 @@ impl Compaction {
             at: 0,
             frame: None,
         });
+        drop(index);
         if walk.at >= walk.end {
-            self.give_up(&walk.segment, "not every message it should hold was found");
+            self.give_up(&walk, "not every message it should hold was found", shared);
             return None;
         }
         Some(walk)
     }
 
     /// Leaves the log as long as it is: nothing is lost.
-    fn give_up(&mut self, segment: &Segment, why: &str) {
-        tracing::error!("{} cannot be compacted: {why}", segment.name());
+    fn give_up(&mut self, walk: &Walk, why: &str, shared: &Shared) {
+        let name = walk.segment.name();
+        tracing::error!("{name} cannot be compacted: {why}");
         self.broken = true;
         self.walk = None;
+        shared.fail_compaction(StoreError::Damaged {
+            file: name,
+            offset: walk.at,
+            reason: why.to_owned(),
+        });
     }
 }
 

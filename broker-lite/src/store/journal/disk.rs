@@ -87,6 +87,19 @@ impl Directory {
     }
 }
 
+impl Directory {
+    /// A directory that is there.
+    pub(super) fn existing(path: &Path) -> Result<Self, StoreError> {
+        match path.is_dir() {
+            true => Self::open(path),
+            false => Err(StoreError::Io(format!(
+                "{}: there is no such directory",
+                path.display()
+            ))),
+        }
+    }
+}
+
 impl Disk for Directory {
     fn lock(&self) -> Result<(), StoreError> {
         let path = self.path.join(LOCK);

@@ -188,9 +188,20 @@ impl Index {
         }
     }
 
+    /// The segments, each with where its frames end and how many records of it are needed, the oldest first.
+    pub(super) fn usages(&self) -> impl Iterator<Item = (&Segment, u32, u64)> {
+        let usages = self.segments.iter();
+        usages.map(|usage| (&*usage.segment, usage.end, usage.messages))
+    }
+
     /// The number of the oldest segment.
     pub(super) fn oldest_number(&self) -> Option<u32> {
         self.segments.front().map(|oldest| oldest.segment.number)
+    }
+
+    /// The number of the segment that is written to.
+    pub(super) fn newest_number(&self) -> Option<u32> {
+        self.segments.back().map(|newest| newest.segment.number)
     }
 
     /// The oldest segment, and where its frames end, unless it is the one that is written to.

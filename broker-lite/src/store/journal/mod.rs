@@ -194,6 +194,7 @@ mod disk;
 mod epoch;
 mod frame;
 mod index;
+pub(crate) mod inspect;
 mod keeper;
 mod reader;
 mod record;
@@ -417,6 +418,29 @@ impl Journal {
         Ok((journal, recovered))
     }
 
+    /// Copies what is needed of all segments that are there forward, so that they can go. Blocks until they are given
+    /// up; the space is free once the journal is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Full`] or [`StoreError::Refused`] if there is no room for copies, [`StoreError::Damaged`] if a
+    /// segment cannot be read; then everything is as before. Else what [`Store::append`] fails with.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        let before = self.shared.index.lock().newest_number().unwrap_or(0);
+        self.shared.request_compaction(before);
+        loop {
+            let (answer, turn) = channel();
+            self.append(Batch::default(), Box::new(move |done| drop(answer.send(done))));
+            turn.recv().unwrap_or(Err(StoreError::Closed))?;
+            if let Some(failure) = self.shared.compaction_failure() {
+                return Err(failure);
+            }
+            if self.shared.index.lock().oldest_number() >= Some(before) {
+                return Ok(());
+            }
+        }
+    }
+
     /// Waits for the threads to end. Does nothing when called again.
     fn join(&self) {
         let mut threads = self.threads.lock();
@@ -562,6 +586,9 @@ impl Store for Journal {
     fn close(&self) -> Result<(), StoreError> {
         self.shared.stop(Stop::Close);
         self.join();
+        if self.shared.may_write().is_ok() {
+            self.pool.clear();
+        }
         self.disk.unlock();
         self.shared.failure().map_or(Ok(()), Err)
     }

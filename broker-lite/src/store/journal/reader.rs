@@ -38,7 +38,7 @@ struct Read {
     own: MessageKey,
 }
 
-type Answers = Vec<(MessageKey, Option<Arc<Message>>)>;
+pub(super) type Answers = Vec<(MessageKey, Option<Arc<Message>>)>;
 
 /// Answers requests until nobody can send another.
 pub(super) fn run(requests: &Receiver<Request>, shared: &Shared) {
@@ -47,7 +47,8 @@ pub(super) fn run(requests: &Receiver<Request>, shared: &Shared) {
     }
 }
 
-fn load(shared: &Shared, keys: &[MessageKey]) -> Result<Answers, StoreError> {
+/// Reads messages back.
+pub(super) fn load(shared: &Shared, keys: &[MessageKey]) -> Result<Answers, StoreError> {
     let mut answers: Answers = keys.iter().map(|&key| (key, None)).collect();
     let mut reads = locate(shared, keys);
     reads.sort_unstable_by_key(|read| (read.location.segment, read.location.offset));

@@ -1,5 +1,6 @@
 //! From the files back to the state, and what to make of bytes that are no frame.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -43,6 +44,8 @@ pub(super) struct Recovery {
     pub(super) epoch: Epoch,
     /// The oldest segment that is still needed, as the log says.
     oldest: u32,
+    /// How many records of messages stand in each segment.
+    pub(super) records: BTreeMap<u32, u64>,
     /// Of the records that say something unusual, where they stand, priority and expiration; in order of the places.
     /// Only needed until the core knows.
     unusual: Vec<(Position, u8, i64)>,
@@ -89,6 +92,7 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovery, StoreError> {
         leftovers: Vec::new(),
         epoch: Epoch::default(),
         oldest: 0,
+        records: BTreeMap::new(),
         unusual: Vec::new(),
     };
     // Segments that were given up may still be there, and some of them gone.
@@ -248,6 +252,7 @@ impl Recovery {
 
     fn read_records(&mut self, at: Position, payload: &[u8], arrived: bool) -> Result<(), StoreError> {
         let mut offset = 0;
+        let mut messages = 0;
         while offset < payload.len() {
             let (record, length) = payload
                 .get(offset..)
@@ -255,6 +260,7 @@ impl Recovery {
                 .ok_or_else(|| damaged(at, "a record that cannot be read"))?;
             match record {
                 Record::Put(put) => {
+                    messages += 1;
                     let location = Location {
                         segment: at.segment,
                         offset: at.offset + (HEADER + offset) as u32,
@@ -310,6 +316,7 @@ impl Recovery {
             }
             offset += length;
         }
+        *self.records.entry(at.segment).or_default() += messages;
         Ok(())
     }
 

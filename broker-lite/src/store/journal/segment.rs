@@ -208,6 +208,19 @@ impl Pool {
         Ok(Spare { name, len, file })
     }
 
+    /// Gives the spare files back: the journal is closed.
+    pub(super) fn clear(&self) {
+        for spare in self.spares.lock().drain(..) {
+            match self.disk.remove(&spare.name) {
+                Ok(()) => {
+                    self.disk_bytes.fetch_sub(spare.len, Ordering::Relaxed);
+                }
+                // The next opener removes it.
+                Err(error) => tracing::warn!("{} cannot be removed: {error}", spare.name),
+            }
+        }
+    }
+
     /// Makes spare files until there are enough.
     pub(super) fn replenish(&self) {
         while self.spares.lock().len() < self.target {

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -80,6 +80,10 @@ pub(super) struct Shared {
     batches: AtomicU64,
     syncs: AtomicU64,
     mastership: Option<Arc<dyn Mastership>>,
+    /// Segments before this one are to be moved on however little that saves.
+    compact_before: AtomicU32,
+    /// Why that cannot be done.
+    compaction_failure: Mutex<Option<StoreError>>,
 }
 
 impl Shared {
@@ -104,7 +108,33 @@ impl Shared {
             batches: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             mastership,
+            compact_before: AtomicU32::new(0),
+            compaction_failure: Mutex::default(),
         }
+    }
+
+    /// Asks for what is needed of the segments before this one to be moved on.
+    pub(super) fn request_compaction(&self, before: u32) {
+        // What is damaged stays so.
+        let mut failure = self.compaction_failure.lock();
+        failure.take_if(|failure| !matches!(failure, StoreError::Damaged { .. }));
+        drop(failure);
+        self.compact_before.store(before, Ordering::Release);
+    }
+
+    /// The segments that are to be moved on are those before this one.
+    pub(super) fn compact_before(&self) -> u32 {
+        self.compact_before.load(Ordering::Acquire)
+    }
+
+    /// What was asked for cannot be done now.
+    pub(super) fn fail_compaction(&self, failure: StoreError) {
+        self.compact_before.store(0, Ordering::Release);
+        *self.compaction_failure.lock() = Some(failure);
+    }
+
+    pub(super) fn compaction_failure(&self) -> Option<StoreError> {
+        self.compaction_failure.lock().clone()
     }
 
     /// Fails if somebody else may be the master.

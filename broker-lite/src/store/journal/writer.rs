@@ -480,7 +480,7 @@ impl Writer {
             self.reclaim()?;
         }
         if batches {
-            self.compaction.room_may_be_there();
+            self.compaction.begin_turn(self.shared.compact_before());
         }
         if self.compaction.is_due(&self.shared.index.lock()) {
             let mut compaction = std::mem::take(&mut self.compaction);
@@ -529,7 +529,12 @@ impl Writer {
             self.synced,
         );
         self.flush()?;
-        self.sync()
+        self.sync()?;
+        // What was reserved behind it is for whoever needs the space.
+        if let Err(error) = self.active.file.truncate(self.offset.into()) {
+            tracing::warn!("{} is longer than it need be: {error}", self.active.name());
+        }
+        Ok(())
     }
 }
 
