@@ -22,6 +22,7 @@ use crate::core::{
     StatisticsOptions, Stats, UserIds,
 };
 use crate::error::BrokerError;
+use crate::ha::{Holder, Keeper, Lease, LockOptions, Locker, SharedFile};
 use crate::security::{Authenticator, Authorization, AuthorizationEntry, Secret};
 use crate::server::{BindError, Counters, Driver, Listener, ListenerStats, Server, Tls};
 use crate::store::journal::{Durability, Journal, JournalOptions};
@@ -56,6 +57,8 @@ pub struct Broker {
     listeners: Vec<JoinHandle<()>>,
     background: Vec<JoinHandle<()>>,
     stopped: bool,
+    /// Gives mastership back when everything else is over; none where nobody else can reach the store.
+    _keeper: Option<Keeper>,
 }
 
 /// Builds a [`Broker`]. What it is given is checked by [`start`](Self::start).
@@ -121,6 +124,9 @@ impl BrokerBuilder {
     }
 
     /// Keeps persistent messages in a journal in this directory, which is made if it is not there.
+    ///
+    /// Of the brokers that share a directory one serves: [`start`](Self::start) waits until this one does, see
+    /// [`locking`](Self::locking).
     pub fn data_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.config.storage = Storage::Journal(directory.into());
         self
@@ -130,6 +136,31 @@ impl BrokerBuilder {
     /// disk.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.config.durability = durability;
+        self
+    }
+
+    /// How the broker becomes and stays master of its store: ActiveMQ's `shared-file-locker` and `lockKeepAlivePeriod`.
+    pub fn locking(mut self, options: LockOptions) -> Self {
+        self.config.locking = options;
+        self
+    }
+
+    /// Has another [`Locker`] say who is master than the lock file in the directory of the journal. It is asked before the
+    /// store is touched. A store that was given [open](Self::store) has none otherwise.
+    pub fn locker(mut self, locker: Box<dyn Locker>) -> Self {
+        self.config.locker = Some(locker);
+        self
+    }
+
+    /// Was master before: waits also where it cannot be found out at first who is now.
+    pub(crate) fn patient(mut self) -> Self {
+        self.config.patient = true;
+        self
+    }
+
+    /// Is called by [`start`](Self::start), once for each other broker that is master while this one stands by.
+    pub fn on_standby(mut self, standing_by: impl FnMut(&Holder) + Send + 'static) -> Self {
+        self.config.standing_by = Box::new(standing_by);
         self
     }
 
@@ -305,6 +336,7 @@ impl BrokerBuilder {
             Some(StorageSettings::Journal(directory)) => config.storage = Storage::Journal(directory.clone()),
             None => {}
         }
+        config.locking = settings.locker.unwrap_or(config.locking);
         config.durability = settings.durability.unwrap_or(config.durability);
         config.outcomes.count = settings.transaction_outcomes.unwrap_or(config.outcomes.count);
         config.outcomes.age = settings.transaction_outcomes_age.unwrap_or(config.outcomes.age);
@@ -326,15 +358,17 @@ impl BrokerBuilder {
         self
     }
 
-    /// Opens the store, listens, and serves on the current tokio runtime.
+    /// Becomes master of the store, opens it, listens, and serves on the current tokio runtime. As long as another broker
+    /// is master this one stands by: it waits, touches nothing of the store, and does not listen.
     ///
     /// Cancel safe: a future that is dropped leaves nothing behind.
     ///
     /// # Errors
     ///
     /// [`BrokerError::is_config`] for what cannot be, by name; [`BrokerError::is_address_in_use`] for a port
-    /// or name that is taken; [`BrokerError::is_locked`] and [`BrokerError::is_damaged`] for a store that
-    /// does not open; [`BrokerError::is_io`] for what the system refused.
+    /// or name that is taken; [`BrokerError::is_locked`] with `failIfLocked`, if another broker is master;
+    /// [`BrokerError::is_mastership_lost`] if it was lost while the store was opened; [`BrokerError::is_damaged`] for a
+    /// store that does not open; [`BrokerError::is_io`] for what the system refused.
     pub async fn start(self) -> Result<Broker, BrokerError> {
         let runtime = Handle::try_current()
             .map_err(|_| BrokerError::config("a broker needs a tokio runtime to run on"))?;
@@ -347,6 +381,9 @@ impl BrokerBuilder {
             )));
         }
         if let Some(contradiction) = config.settings.contradiction() {
+            return Err(BrokerError::config(contradiction));
+        }
+        if let Some(contradiction) = config.locking.contradiction() {
             return Err(BrokerError::config(contradiction));
         }
         if let (None, Some(files)) = (&config.tls, &config.settings.tls) {
@@ -389,7 +426,27 @@ impl BrokerBuilder {
             .transpose()
             .map_err(BrokerError::config)?;
 
-        let (store, recovered, stored) = open(config.storage, config.durability).await?;
+        let locker: Option<Box<dyn Locker>> = match (config.locker, &config.storage) {
+            (Some(locker), _) => Some(locker),
+            (None, Storage::Journal(directory)) => {
+                Some(Box::new(SharedFile::new(directory, &*name, &config.locking)))
+            }
+            (None, Storage::Memory | Storage::Open(..)) => None,
+        };
+        let keeper = match locker {
+            Some(locker) => {
+                let keeper = Keeper::acquire(locker, config.locking, config.patient, config.standing_by);
+                Some(keeper.await.map_err(|error| BrokerError::lock(&error))?)
+            }
+            None => None,
+        };
+        let opened = open(config.storage, config.durability, keeper).await?;
+        let Opened {
+            store,
+            recovered,
+            stored,
+            keeper,
+        } = opened;
         let store = CloseOnDrop::new(store);
         let mut listeners = Vec::new();
         for uri in listen {
@@ -467,10 +524,12 @@ impl BrokerBuilder {
             users: Arc::new(users),
             counters: Counters::default(),
             store_identity,
+            lease: lease_of(keeper.as_ref()),
             stop: stopping,
         });
         let background = vec![
             runtime.spawn(driver.clone().run(completions)),
+            runtime.spawn(fail_on_loss(driver.clone(), server.lease.clone())),
             runtime.spawn(stop_on_failure(driver, stop.clone())),
         ];
         let listeners = listeners
@@ -486,6 +545,7 @@ impl BrokerBuilder {
             listeners,
             background,
             stopped: false,
+            _keeper: keeper,
         })
     }
 }
@@ -495,6 +555,12 @@ async fn stop_on_failure(driver: Arc<Driver>, stop: Arc<watch::Sender<bool>>) {
     let failure = driver.failed().await;
     stop.send_replace(true);
     driver.close_connections(&format!("the store failed: {failure}"));
+}
+
+/// A broker that is not master any more must not serve.
+async fn fail_on_loss(driver: Arc<Driver>, lease: Lease) {
+    let lost = lease.lost().await;
+    driver.fail(&StoreError::NotMaster(lost.0.to_string()));
 }
 
 impl Broker {
@@ -552,10 +618,15 @@ impl Broker {
         self.server.driver.scheduled_jobs(from, most)
     }
 
-    /// Waits until the broker fails: its store took something no more. It has closed its connections then,
-    /// so that clients go elsewhere, and only [`stop`](Self::stop) is left to do. Cancel safe.
+    /// Waits until the broker fails: its store took something no more, or another broker may be master of it
+    /// ([`BrokerError::is_mastership_lost`]). It has closed its connections then, so that clients go elsewhere, and only [`stop`](Self::stop) is left to do. Cancel safe.
     pub async fn failed(&self) -> BrokerError {
         let failure = self.server.driver.failed().await;
+        // Then the store fails as well, and it may have been the first to say so.
+        let failure = match self.server.lease.why_lost() {
+            Some(lost) => StoreError::NotMaster(lost.0.to_string()),
+            None => failure,
+        };
         BrokerError::store("the broker failed", &failure)
     }
 
@@ -657,26 +728,68 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// Opens what persistent messages go to, and says whether they outlive the broker there.
+/// The lease of a keeper; without one it does not end.
+fn lease_of(keeper: Option<&Keeper>) -> Lease {
+    keeper.map_or_else(|| Lease::endless(0), |keeper| keeper.lease().clone())
+}
+
+/// What persistent messages go to. The store is dropped before mastership is given back.
+struct Opened {
+    store: Arc<dyn Store>,
+    recovered: Recovered,
+    /// What is stored outlives the broker.
+    stored: bool,
+    keeper: Option<Keeper>,
+}
+
+/// Opens what persistent messages go to.
 async fn open(
     storage: Storage,
     durability: Durability,
-) -> Result<(Arc<dyn Store>, Recovered, bool), BrokerError> {
+    keeper: Option<Keeper>,
+) -> Result<Opened, BrokerError> {
     let directory = match storage {
-        Storage::Open(store, recovered) => return Ok((store, recovered, true)),
+        Storage::Open(store, recovered) => {
+            return Ok(Opened {
+                store,
+                recovered,
+                stored: true,
+                keeper,
+            });
+        }
         // The core gives it nothing: messages that do not outlive the broker are in its own memory.
-        Storage::Memory => return Ok((Arc::new(MemoryStore::new()), Recovered::default(), false)),
+        Storage::Memory => {
+            return Ok(Opened {
+                store: Arc::new(MemoryStore::new()),
+                recovered: Recovered::default(),
+                stored: false,
+                keeper,
+            });
+        }
         Storage::Journal(directory) => directory,
     };
-    let options = JournalOptions {
-        durability,
-        ..JournalOptions::default()
-    };
     let what = format!("the journal in {}", directory.display());
-    // If this future is dropped, the journal is opened for nobody and closed again.
-    let opened = tokio::task::spawn_blocking(move || Journal::open(directory, options)).await;
+    // If this future is dropped, the journal is opened for nobody and closed again, and only then is mastership given back.
+    let opened = tokio::task::spawn_blocking(move || {
+        let lease = lease_of(keeper.as_ref());
+        let options = JournalOptions {
+            durability,
+            epoch: Some(lease.epoch()),
+            mastership: Some(Arc::new(lease.clone())),
+            ..JournalOptions::default()
+        };
+        let (journal, recovered) = Journal::open_locked(directory, options)?;
+        lease.raise_epoch(journal.epoch());
+        Ok(Opened {
+            store: Arc::new(journal),
+            recovered,
+            stored: true,
+            keeper,
+        })
+    })
+    .await;
     match opened {
-        Ok(Ok((journal, recovered))) => Ok((Arc::new(journal), recovered, true)),
+        Ok(Ok(opened)) => Ok(opened),
         Ok(Err(error)) => Err(BrokerError::store(what, &error)),
         Err(panic) => Err(BrokerError::store(what, &StoreError::Io(panic.to_string()))),
     }

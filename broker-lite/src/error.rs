@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use crate::ha::LockError;
 use crate::store::StoreError;
 
 /// The error of this crate.
@@ -19,6 +20,7 @@ enum Kind {
     Config,
     AddressInUse,
     Locked,
+    MastershipLost,
     Damaged,
     Io,
 }
@@ -53,10 +55,22 @@ impl BrokerError {
         Self {
             kind: match error {
                 StoreError::Locked(_) => Kind::Locked,
+                StoreError::NotMaster(_) => Kind::MastershipLost,
                 StoreError::Damaged { .. } => Kind::Damaged,
                 _ => Kind::Io,
             },
             message: format!("{what}: {error}"),
+        }
+    }
+
+    pub(crate) fn lock(error: &LockError) -> Self {
+        Self {
+            kind: match error {
+                LockError::Held(_) => Kind::Locked,
+                LockError::Lost(_) => Kind::MastershipLost,
+                LockError::Unfit(_) | LockError::Unavailable(_) => Kind::Io,
+            },
+            message: error.to_string(),
         }
     }
 
@@ -70,9 +84,15 @@ impl BrokerError {
         self.kind == Kind::AddressInUse
     }
 
-    /// Another process uses the store.
+    /// Another broker, or something else, uses the store, and this one was not to wait for it to end.
     pub fn is_locked(&self) -> bool {
         self.kind == Kind::Locked
+    }
+
+    /// The broker was master of its store and is not any more, or could not make sure in time that it was: another one may
+    /// serve by now. Started again, it stands by.
+    pub fn is_mastership_lost(&self) -> bool {
+        self.kind == Kind::MastershipLost
     }
 
     /// The store is damaged and does not open.

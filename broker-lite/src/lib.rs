@@ -7,6 +7,7 @@ pub mod cli;
 mod config;
 pub mod core;
 mod error;
+pub mod ha;
 pub mod policy;
 mod protocol;
 pub mod security;

@@ -105,9 +105,14 @@ fn run(arguments: &[&str]) -> Output {
 /// It failed with one line on stderr that names `what`.
 #[track_caller]
 fn fails(arguments: &[&str], what: &str) {
+    fails_with(1, arguments, what);
+}
+
+#[track_caller]
+fn fails_with(status: i32, arguments: &[&str], what: &str) {
     let output = run(arguments);
     let errors = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert_eq!(output.status.code(), Some(status), "{errors}");
     assert_eq!(errors.lines().count(), 1, "{errors}");
     assert!(
         errors.starts_with("broker-lite: ") && errors.contains(what),
@@ -514,11 +519,18 @@ async fn nothing_left(address: &str, queue: &Destination) -> bool {
 }
 
 #[test]
-fn a_journal_that_is_in_use_is_an_error() {
+fn a_journal_that_is_in_use_is_an_error_for_who_is_not_to_wait() {
     let directory = tempfile::tempdir().unwrap();
     let first = on_journal(directory.path());
     let data = directory.path().to_str().unwrap();
-    fails(&["--listen", "tcp://127.0.0.1:0", "--data", data], data);
+    let second = [
+        "--listen",
+        "tcp://127.0.0.1:0",
+        "--data",
+        data,
+        "--fail-if-locked",
+    ];
+    fails_with(3, &second, data);
     drop(first);
     on_journal(directory.path());
 }

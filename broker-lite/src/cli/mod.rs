@@ -12,6 +12,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::BrokerError;
+
 /// A compact OpenWire message broker.
 ///
 /// Without a command it starts a broker.
@@ -92,25 +94,74 @@ fn size(text: &str, least: usize) -> Result<usize, String> {
     }
 }
 
+/// Why a command did not do what it was to do.
+#[derive(Debug)]
+struct Failure {
+    status: u8,
+    text: String,
+}
+
+impl Failure {
+    const OTHER: u8 = 1;
+    /// Another broker is master of the directory, and this one was not to wait.
+    const LOCKED: u8 = 3;
+    /// This broker was master of the directory, and is not any more.
+    const MASTERSHIP_LOST: u8 = 4;
+
+    fn is_mastership_lost(&self) -> bool {
+        self.status == Self::MASTERSHIP_LOST
+    }
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self {
+            status: Self::OTHER,
+            text,
+        }
+    }
+}
+
+impl From<BrokerError> for Failure {
+    fn from(error: BrokerError) -> Self {
+        Self {
+            status: match () {
+                () if error.is_locked() => Self::LOCKED,
+                () if error.is_mastership_lost() => Self::MASTERSHIP_LOST,
+                () => Self::OTHER,
+            },
+            text: error.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 /// Runs the binary: parses the command line and does what it says.
 ///
-/// Errors are one line on stderr. What cannot be understood on the command line ends with status 2, anything
-/// else that fails with 1; `journal` also has 3 for a journal that is damaged and 4 for one that is in use.
+/// Errors are one line on stderr. What cannot be understood on the command line ends with status 2. `start` ends with 3
+/// if another broker is master of the directory and it was not to wait, and with 4 if it was master and is not any more and
+/// was not to stand by again: then it is to be started again. `journal` ends with 3 for a journal that is damaged and 4 for
+/// one that is in use. Anything else that fails ends with 1.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         None => start::run(cli.start),
         Some(Command::Start(options)) => start::run(*options),
-        Some(Command::Bench(options)) => bench::run(options),
-        Some(Command::Soak(options)) => soak::run(options),
+        Some(Command::Bench(options)) => bench::run(options).map_err(Failure::from),
+        Some(Command::Soak(options)) => soak::run(options).map_err(Failure::from),
         Some(Command::Journal(command)) => return journal::run(command),
-        Some(Command::HashPassword) => access::hash_password(),
+        Some(Command::HashPassword) => access::hash_password().map_err(Failure::from),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
+        Err(failure) => {
+            complain(&failure.text);
+            ExitCode::from(failure.status)
         }
     }
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::access::Access;
-use super::{Common, log};
+use super::{Common, Failure, log};
 use crate::config::durability;
 use crate::store::journal::Durability;
 use crate::{Broker, BrokerBuilder, Settings, StorageSettings};
@@ -51,6 +51,24 @@ pub(super) struct Options {
     /// `interval:MS` likewise, and synced so often [default: always]
     #[arg(long, value_name = "WHEN", conflicts_with = "memory", value_parser = durability)]
     durability: Option<Durability>,
+
+    /// How often a broker that stands by tries to become master of the directory, and how long a master may go on
+    /// without having made sure that it is: lockAcquireSleepInterval in ActiveMQ [default: 10000]
+    #[arg(long, value_name = "MS", conflicts_with = "memory")]
+    lock_acquire_sleep_interval: Option<u64>,
+
+    /// How often a master makes sure that it still is, 0 for never: lockKeepAlivePeriod in ActiveMQ [default: half of
+    /// --lock-acquire-sleep-interval]
+    #[arg(long, value_name = "MS", conflicts_with = "memory")]
+    lock_keep_alive_period: Option<u64>,
+
+    /// End with status 3 if another broker is master of the directory, rather than stand by: failIfLocked in ActiveMQ
+    #[arg(long, conflicts_with = "memory")]
+    fail_if_locked: bool,
+
+    /// Stand by again when mastership is lost; `false`: end with status 4. restartAllowed in ActiveMQ [default: true]
+    #[arg(long, value_name = "BOOLEAN")]
+    restart_allowed: Option<bool>,
 
     /// Keep the outcomes of so many transactions, for clients that have to send a commit again [default: 100000]
     #[arg(long, value_name = "NUMBER")]
@@ -93,9 +111,10 @@ pub(super) struct Options {
     common: Common,
 }
 
-pub(super) fn run(options: Options) -> Result<(), String> {
+pub(super) fn run(options: Options) -> Result<(), Failure> {
     log::init(&options.common.log)?;
-    let broker = configure(&options)?;
+    // What is wrong with it is said before anything else happens.
+    let first = configure(&options)?;
     let runtime = match options.threads {
         1 => tokio::runtime::Builder::new_current_thread(),
         threads => {
@@ -107,13 +126,20 @@ pub(super) fn run(options: Options) -> Result<(), String> {
     .enable_all()
     .build()
     .map_err(|error| format!("no runtime: {error}"))?;
-    let result = runtime.block_on(serve(broker, options.ports_file.as_deref()));
+    let result = runtime.block_on(serve(&options, first));
     // A journal that is still being opened is not waited for.
     runtime.shutdown_background();
     result
 }
 
-fn configure(options: &Options) -> Result<BrokerBuilder, String> {
+/// A broker as it was asked for.
+struct Wanted {
+    builder: BrokerBuilder,
+    /// It stands by again once mastership is lost.
+    restart_allowed: bool,
+}
+
+fn configure(options: &Options) -> Result<Wanted, String> {
     let mut settings = match &options.config {
         Some(file) => Settings::load(file).map_err(|error| error.to_string())?,
         None => Settings::default(),
@@ -132,6 +158,15 @@ fn configure(options: &Options) -> Result<BrokerBuilder, String> {
     };
     settings.storage = Some(storage.unwrap_or_else(|| StorageSettings::Journal(DEFAULT_DATA.into())));
     settings.durability = options.durability.or(settings.durability);
+    let mut locker = settings.locker.unwrap_or_default();
+    let millis = |given: Option<u64>| given.map(Duration::from_millis);
+    locker.acquire_sleep_interval =
+        millis(options.lock_acquire_sleep_interval).unwrap_or(locker.acquire_sleep_interval);
+    locker.keep_alive_period = millis(options.lock_keep_alive_period).or(locker.keep_alive_period);
+    locker.fail_if_locked |= options.fail_if_locked;
+    settings.locker = Some(locker);
+    settings.restart_allowed = options.restart_allowed.unwrap_or(settings.restart_allowed);
+    let restart_allowed = settings.restart_allowed;
     settings.transaction_outcomes = options.transaction_outcomes.or(settings.transaction_outcomes);
     let age = options.transaction_outcomes_age.map(Duration::from_secs);
     settings.transaction_outcomes_age = age.or(settings.transaction_outcomes_age);
@@ -144,27 +179,52 @@ fn configure(options: &Options) -> Result<BrokerBuilder, String> {
         let client_ca = options.tls_ca.as_deref().map(read).transpose()?;
         broker = broker.tls(read(chain)?, read(key)?, client_ca);
     }
-    Ok(broker)
+    Ok(Wanted {
+        // Whoever closed our stdout does not want to know.
+        builder: broker.on_standby(|holder| drop(say(&format!("standing by: {holder}")))),
+        restart_allowed,
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-async fn serve(builder: BrokerBuilder, ports_file: Option<&Path>) -> Result<(), String> {
+/// Serves until it is told to stop, and stands by again each time mastership is lost, if that is wanted.
+async fn serve(options: &Options, first: Wanted) -> Result<(), Failure> {
     // Before the broker is ready, so that no signal to a ready broker is missed.
     let mut stop = Stop::new().map_err(|error| format!("no signals: {error}"))?;
+    let ports_file = options.ports_file.as_deref();
+    let mut wanted = first;
+    loop {
+        match serve_once(wanted.builder, ports_file, &mut stop).await {
+            Err(failure) if failure.is_mastership_lost() && wanted.restart_allowed => {
+                warn!("standing by again: {failure}");
+                wanted = configure(options)?;
+                wanted.builder = wanted.builder.patient();
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// Serves until it is told to stop or fails.
+async fn serve_once(
+    builder: BrokerBuilder,
+    ports_file: Option<&Path>,
+    stop: &mut Stop,
+) -> Result<(), Failure> {
     if let Some(path) = ports_file {
         // Nobody shall take the addresses of an earlier run for these.
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(format!("{}: {error}", path.display()));
+                return Err(format!("{}: {error}", path.display()).into());
             }
             _ => {}
         }
     }
     let broker = tokio::select! {
-        started = builder.start() => started.map_err(|error| error.to_string())?,
+        started = builder.start() => started?,
         signal = stop.wait() => {
             info!("{signal} while starting");
             return Ok(());
@@ -181,13 +241,19 @@ async fn serve(builder: BrokerBuilder, ports_file: Option<&Path>) -> Result<(), 
         failure = broker.failed() => {
             // What failed is the reason to end, not what then cannot be closed.
             let _ = broker.stop().await;
-            return Err(failure.to_string());
+            return Err(failure.into());
         }
     }
     tokio::select! {
-        stopped = broker.stop() => stopped.map_err(|error| error.to_string()),
-        signal = stop.wait() => Err(format!("{signal} again: not waiting any longer")),
+        stopped = broker.stop() => Ok(stopped?),
+        signal = stop.wait() => Err(format!("{signal} again: not waiting any longer").into()),
     }
+}
+
+fn say(line: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
 }
 
 fn announce(addresses: &[String]) -> io::Result<()> {

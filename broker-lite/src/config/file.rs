@@ -11,6 +11,7 @@ use super::settings::{
     LimitSettings, SchedulerSettings, Settings, StorageSettings, TlsSettings, UserSettings, durability,
 };
 use crate::error::BrokerError;
+use crate::ha::LockOptions;
 use crate::policy::fields::{
     FieldError, FieldValue, Fields, bytes, flag, limit, list, millis, millis_or_never, number, table, text,
 };
@@ -121,6 +122,8 @@ fn settings(mut fields: Fields) -> Result<Settings, FieldError> {
         ..Settings::default()
     };
     settings.durability = fields.take("durability", |value| Ok(durability(&text(value)?)?))?;
+    settings.locker = fields.take("locker", locker)?;
+    fields.take_into("restartAllowed", &mut settings.restart_allowed, flag)?;
     settings.transaction_outcomes = fields.take("transactionOutcomes", number)?;
     settings.transaction_outcomes_age = fields.take("transactionOutcomesAge", millis)?;
     settings.users = fields.take("user", list(user))?.unwrap_or_default();
@@ -211,6 +214,23 @@ fn storage(fields: &mut Fields) -> Result<Option<StorageSettings>, FieldError> {
         (Some(true), None) => Ok(Some(StorageSettings::Journal(DATA_DIRECTORY.into()))),
         (None, None) => Ok(None),
     }
+}
+
+fn locker(value: FieldValue) -> Result<LockOptions, FieldError> {
+    let mut fields = table(value)?;
+    let mut options = LockOptions::default();
+    fields.take_into(
+        "lockAcquireSleepInterval",
+        &mut options.acquire_sleep_interval,
+        millis,
+    )?;
+    options.keep_alive_period = fields.take("lockKeepAlivePeriod", millis)?;
+    fields.take_into("failIfLocked", &mut options.fail_if_locked, flag)?;
+    if let Some(contradiction) = options.contradiction() {
+        return Err(fields.error(contradiction));
+    }
+    fields.finish()?;
+    Ok(options)
 }
 
 fn user(value: FieldValue) -> Result<UserSettings, FieldError> {

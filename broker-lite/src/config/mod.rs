@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::core::{OutcomeLimits, UserIds};
 use crate::error::BrokerError;
+use crate::ha::{Holder, LockOptions, Locker};
 use crate::security::{self, AuthorizationEntry};
 use crate::store::journal::Durability;
 use crate::store::{Recovered, Store};
@@ -33,6 +34,13 @@ pub(crate) struct Config {
     pub(crate) listen: Vec<String>,
     pub(crate) storage: Storage,
     pub(crate) durability: Durability,
+    pub(crate) locking: LockOptions,
+    /// None: as the storage has it.
+    pub(crate) locker: Option<Box<dyn Locker>>,
+    /// It waits also if it cannot be found out at first who is master.
+    pub(crate) patient: bool,
+    /// Told of each broker that is master while this one stands by.
+    pub(crate) standing_by: Box<dyn FnMut(&Holder) + Send>,
     pub(crate) users: security::Settings,
     /// None: everybody may do everything.
     pub(crate) authorization: Option<Vec<AuthorizationEntry>>,
@@ -82,6 +90,10 @@ impl Default for Config {
             listen: Vec::new(),
             storage: Storage::Memory,
             durability: Durability::default(),
+            locking: LockOptions::default(),
+            locker: None,
+            patient: false,
+            standing_by: Box::new(|_| {}),
             users: security::Settings::default(),
             authorization: None,
             user_ids: UserIds::default(),

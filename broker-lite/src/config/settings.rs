@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use openwire_client::wire::{Destination, DestinationKind};
 
+use crate::ha::LockOptions;
 use crate::policy::schedule::MAX_REPEAT;
 use crate::policy::{DiscardDeadLetters, Interceptors, Policies, Redelivery, Timestamping, Zone};
 use crate::store::journal::Durability;
@@ -53,6 +54,11 @@ pub struct Settings {
     pub storage: Option<StorageSettings>,
     /// `durability`: `always`, `os` or `interval:MS`. Default `None`: as without the file.
     pub durability: Option<Durability>,
+    /// `[locker]`: how the broker becomes and stays master of its store. Default `None`: as without the file.
+    pub locker: Option<LockOptions>,
+    /// `restartAllowed`: `broker-lite start` stands by again in the same process once mastership is lost; otherwise it ends.
+    /// Default true. A broker in another program fails in both cases, and the program decides.
+    pub restart_allowed: bool,
     /// `transactionOutcomes`: how many are kept. Default `None`: as without the file.
     pub transaction_outcomes: Option<usize>,
     /// `transactionOutcomesAge`, in milliseconds: for how long. Default `None`: as without the file.
@@ -208,6 +214,8 @@ impl Default for Settings {
             listen: Vec::new(),
             storage: None,
             durability: None,
+            locker: None,
+            restart_allowed: true,
             transaction_outcomes: None,
             transaction_outcomes_age: None,
             users: Vec::new(),

@@ -26,6 +26,7 @@ use super::driver::Driver;
 use super::outbox::{Flow, Outbox, is_reply};
 use super::{Server, count};
 use crate::core::ConnectionKey;
+use crate::ha::Lost;
 use crate::protocol::openwire::{Beat, Heartbeat, Input};
 use crate::security::{Caller, LoginError, Principal};
 
@@ -56,6 +57,9 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
 /// arrive would reset the connection, and what it was told would be lost.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Something that is waited for between polls.
+type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
 /// An established connection.
 pub(crate) struct Connection<S> {
     io: S,
@@ -69,8 +73,10 @@ pub(crate) struct Connection<S> {
     /// There may be a whole frame in `input`.
     undecoded: bool,
     commands: Vec<Command>,
+    /// It is being looked at whether this broker still is master.
+    mastership: Option<Waiting<Result<(), Lost>>>,
     /// The store has to catch up before more is read.
-    store_ready: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    store_ready: Option<Waiting<()>>,
     caller: Caller,
     /// The client has said who it is, or need not.
     authenticated: bool,
@@ -94,7 +100,7 @@ pub(crate) struct Connection<S> {
 /// A client says who it is.
 struct Introduction {
     info: Box<ConnectionInfo>,
-    login: Pin<Box<dyn Future<Output = Result<Principal, LoginError>> + Send>>,
+    login: Waiting<Result<Principal, LoginError>>,
 }
 
 /// Where in its life a connection is.
@@ -126,6 +132,8 @@ enum End {
     Wire(WireError),
     /// The client did what the protocol does not have.
     Protocol(&'static str),
+    /// The broker may not serve anybody any more, not even with what was to be written.
+    NotMaster(Lost),
 }
 
 impl fmt::Display for End {
@@ -138,6 +146,7 @@ impl fmt::Display for End {
             Self::Io(error) => error.fmt(f),
             Self::Wire(error) => error.fmt(f),
             Self::Protocol(what) => f.write_str(what),
+            Self::NotMaster(lost) => lost.fmt(f),
         }
     }
 }
@@ -215,6 +224,7 @@ pub(crate) async fn serve<S>(
         input,
         undecoded: true,
         commands: Vec::new(),
+        mastership: None,
         store_ready: None,
         heartbeat: if keeping.inactivity_monitor {
             Heartbeat::new(now, &format)
@@ -253,6 +263,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// makes reads and writes that succeed over and over pend in the end.
     fn try_poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Infallible, End>> {
         loop {
+            if !self.poll_mastership(cx)? {
+                return Poll::Pending;
+            }
             let encoded = std::mem::take(&mut self.encoded_replies);
             let (flow, unread_replies, relieved) = self.outbox.take(&mut self.pending, encoded);
             if relieved {
@@ -283,6 +296,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.outbox.sleep(cx.waker(), takes, flow) {
                 return Poll::Pending;
             }
+        }
+    }
+
+    /// True while this broker is master. If its lease has passed, nothing is done until it is renewed.
+    fn poll_mastership(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mastership = &self.server.lease;
+        if mastership.is_current() {
+            self.mastership = None;
+            return Ok(true);
+        }
+        let current = self.mastership.get_or_insert_with(|| {
+            let mastership = mastership.clone();
+            Box::pin(async move { mastership.current().await })
+        });
+        match current.as_mut().poll(cx) {
+            Poll::Ready(held) => {
+                self.mastership = None;
+                held.map_err(End::NotMaster)?;
+                Ok(true)
+            }
+            Poll::Pending => Ok(false),
         }
     }
 
@@ -607,6 +641,7 @@ mod tests {
             users: Arc::new(Authenticator::new(Settings::default()).await.unwrap()),
             counters: Counters::default(),
             store_identity: "test".into(),
+            lease: crate::ha::Lease::endless(0),
             stop: stopping,
         });
         (server, stop)

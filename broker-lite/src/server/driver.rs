@@ -184,6 +184,11 @@ impl Driver {
         }
     }
 
+    /// Has the broker fail: it may store nothing more, whatever the store says.
+    pub(crate) fn fail(&self, failure: &StoreError) {
+        self.answers.fail(failure);
+    }
+
     /// What the core counts.
     pub(crate) fn stats(&self) -> Stats {
         self.turn.lock().core.stats()

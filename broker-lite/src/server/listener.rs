@@ -278,6 +278,9 @@ fn bind_address(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 
 /// Takes a new connection through TLS, if there is any, to its first frame, and serves it.
 async fn connect(server: Arc<Server>, incoming: Incoming, settings: Arc<ListenUri>) {
+    if server.lease.current().await.is_err() {
+        return;
+    }
     let deadline = Instant::now() + settings.connect_attempt_timeout;
     let (stream, peer, tls) = match incoming {
         Incoming::Tcp(stream, peer, tls) => (stream, peer, tls),

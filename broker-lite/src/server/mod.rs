@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
+use crate::ha::Lease;
 use crate::security::Authenticator;
 
 pub(crate) use driver::Driver;
@@ -24,6 +25,8 @@ pub(crate) struct Server {
     pub(crate) counters: Counters,
     /// Says in which store the outcomes of transactions are kept.
     pub(crate) store_identity: Arc<str>,
+    /// Beyond it nothing is read from clients or written to them.
+    pub(crate) lease: Lease,
     /// True once the broker stops.
     pub(crate) stop: watch::Receiver<bool>,
 }

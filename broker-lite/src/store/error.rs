@@ -24,8 +24,10 @@ pub enum StoreError {
         /// What is wrong there.
         reason: String,
     },
-    /// Another process holds the store.
+    /// Another process, or another opener of this one, holds the store.
     Locked(String),
+    /// This process was master of the store and is not any more: nothing more is accepted.
+    NotMaster(String),
     /// The file system refused.
     Io(String),
 }
@@ -40,7 +42,8 @@ impl fmt::Display for StoreError {
             Self::Damaged { file, offset, reason } => {
                 write!(f, "{file} is damaged at byte {offset}: {reason}")
             }
-            Self::Locked(holder) => write!(f, "the store is in use by another process ({holder})"),
+            Self::Locked(holder) => write!(f, "the store is in use: {holder}"),
+            Self::NotMaster(why) => write!(f, "mastership is lost: {why}"),
             Self::Io(why) => f.write_str(why),
         }
     }

@@ -18,6 +18,7 @@ mod check;
 mod destination;
 mod error;
 pub mod journal;
+pub(crate) mod lock_file;
 pub mod memory;
 mod recent;
 mod state;

@@ -1,7 +1,7 @@
 //! The journal's way to its files, as a seam: tests put a disk behind it that loses, tears and refuses.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -10,9 +10,10 @@ use rustix::fs::{CWD, FallocateFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::super::StoreError;
+use super::super::lock_file::{LockFile, Taken};
 
-/// The name of the file whose lock says that a journal is in use.
-const LOCK: &str = "lock";
+/// What the lock file calls an opener that is no broker.
+const NO_BROKER: &str = "(none)";
 
 /// The directory of a journal.
 pub(super) trait Disk: Send + Sync {
@@ -67,7 +68,9 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    lock: Mutex<Option<File>>,
+    /// Whoever opened it has the lock.
+    is_locked: bool,
+    lock: Mutex<Option<LockFile>>,
 }
 
 impl Directory {
@@ -82,6 +85,7 @@ impl Directory {
         }
         Ok(Self {
             path: path.to_path_buf(),
+            is_locked: false,
             lock: Mutex::new(None),
         })
     }
@@ -98,33 +102,30 @@ impl Directory {
             ))),
         }
     }
+
+    /// The same of a master, which has the lock on it already.
+    pub(super) fn open_locked(path: &Path) -> Result<Self, StoreError> {
+        let directory = Self::open(path)?;
+        Ok(Self {
+            is_locked: true,
+            ..directory
+        })
+    }
 }
 
 impl Disk for Directory {
     fn lock(&self) -> Result<(), StoreError> {
-        let path = self.path.join(LOCK);
-        let failed = |error: io::Error| StoreError::Io(format!("{}: {error}", path.display()));
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Only for the message: whoever holds the lock may be about to write its id.
-                let _ = file.take(20).read_to_string(&mut holder);
-                return Err(StoreError::Locked(format!("{}: {holder}", path.display())));
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        if self.is_locked {
+            return Ok(());
         }
-        file.set_len(0).map_err(failed)?;
-        write!(file, "process {}", std::process::id()).map_err(failed)?;
-        *self.lock.lock() = Some(file);
-        Ok(())
+        match LockFile::try_take(&self.path)? {
+            Taken::Mine(mut lock) => {
+                lock.claim(NO_BROKER)?;
+                *self.lock.lock() = Some(lock);
+                Ok(())
+            }
+            Taken::Held(holder, _) => Err(StoreError::Locked(holder)),
+        }
     }
 
     fn unlock(&self) {

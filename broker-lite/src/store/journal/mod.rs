@@ -31,7 +31,7 @@
 //!
 //! | name | what |
 //! | --- | --- |
-//! | `lock` | locked as long as a process has the journal open; holds its id |
+//! | `lock` | locked as long as a process has the journal open, or is master of it; says who that is |
 //! | `journal-0000000042.log` | segment 42; the numbers of the segments follow each other |
 //! | `spare-3-7.log` | a file of epoch 3 that waits to become a segment; its content means nothing |
 //!
@@ -257,8 +257,7 @@ pub struct JournalOptions {
     /// [`Store::ready`] waits while more bytes than this were appended and not yet stored. 64 MiB by
     /// default.
     pub backlog_limit: usize,
-    /// The number of the mastership under which the journal is opened, which has to be higher than that of any before;
-    /// by default one more than the highest found. What a former master writes after this was opened, because it does
+    /// The least number of the epoch that begins; otherwise, and by default, it is one more than the highest found. What a former master writes after this was opened, because it does
     /// not know yet, is never read by anybody.
     pub epoch: Option<u64>,
     /// Is asked before each write and before each answer whether this process is still the master; nobody by default.
@@ -331,25 +330,37 @@ impl Journal {
     /// # Errors
     ///
     /// [`StoreError::Locked`] if a process has it open, this one included; [`StoreError::Damaged`] if
-    /// something that was durable cannot be read; [`StoreError::Refused`] for options out of range, and for an
-    /// epoch that is over; what [`Mastership::may_write`] says if it says no;
+    /// something that was durable cannot be read; [`StoreError::Refused`] for options out of range; what [`Mastership::may_write`] says if it says no;
     /// [`StoreError::Full`] if there is no space to go on in; [`StoreError::Io`] for anything else the file
     /// system says.
     pub fn open(dir: impl AsRef<Path>, options: JournalOptions) -> Result<(Self, Recovered), StoreError> {
         Self::open_on(Arc::new(Directory::open(dir.as_ref())?), options)
     }
 
+    /// The same for a master, which has the lock on the directory already.
+    pub(crate) fn open_locked(
+        dir: impl AsRef<Path>,
+        options: JournalOptions,
+    ) -> Result<(Self, Recovered), StoreError> {
+        Self::open_on(Arc::new(Directory::open_locked(dir.as_ref())?), options)
+    }
+
+    /// The number of the epoch that began when it was opened.
+    pub fn epoch(&self) -> u64 {
+        self.pool.epoch()
+    }
+
     fn open_on(disk: Arc<dyn Disk>, options: JournalOptions) -> Result<(Self, Recovered), StoreError> {
         options.check()?;
         disk.lock()?;
-        let opened = Self::open_locked(disk.clone(), &options);
+        let opened = Self::open_alone(disk.clone(), &options);
         if opened.is_err() {
             disk.unlock();
         }
         opened
     }
 
-    fn open_locked(disk: Arc<dyn Disk>, options: &JournalOptions) -> Result<(Self, Recovered), StoreError> {
+    fn open_alone(disk: Arc<dyn Disk>, options: &JournalOptions) -> Result<(Self, Recovered), StoreError> {
         let failed = |error: io::Error| StoreError::Io(format!("opening the journal: {error}"));
         let may_write = || may_write(options.mastership.as_ref());
         may_write()?;
@@ -459,18 +470,11 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
         .map_err(|error| StoreError::Io(format!("starting the thread {name}: {error}")))
 }
 
-/// The epoch that begins after `last`.
-fn next_epoch(wanted: Option<u64>, last: u64) -> Result<u64, StoreError> {
-    let next = match wanted {
-        None => last.checked_add(1),
-        Some(wanted) => Some(wanted).filter(|wanted| *wanted > last),
-    };
-    next.ok_or_else(|| match wanted {
-        Some(wanted) => StoreError::Refused(format!(
-            "the journal was opened in epoch {last}: epoch {wanted} is over"
-        )),
-        None => StoreError::Refused("the journal has no epoch left".into()),
-    })
+/// The epoch that begins after `last`, which is not less than `least`.
+fn next_epoch(least: Option<u64>, last: u64) -> Result<u64, StoreError> {
+    let next = last.checked_add(1);
+    let next = next.ok_or_else(|| StoreError::Refused("the journal has no epoch left".into()))?;
+    Ok(least.map_or(next, |least| next.max(least)))
 }
 
 /// Makes what was recovered durable and final, so that what was cut off cannot come back.

@@ -133,6 +133,11 @@ impl Pool {
         }
     }
 
+    /// The epoch in which segments are written.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Bytes on disk, of segments and spare files.
     pub(super) fn disk_bytes(&self) -> u64 {
         self.disk_bytes.load(Ordering::Relaxed)

@@ -230,26 +230,16 @@ fn without_mastership_nothing_is_opened() {
 }
 
 #[test]
-fn an_epoch_that_is_over_is_refused() {
+fn an_epoch_is_higher_than_any_before_and_not_less_than_was_asked_for() {
     let disk = FaultyDisk::default();
-    let in_epoch = |epoch| {
-        let options = JournalOptions {
-            epoch: Some(epoch),
-            ..small()
-        };
-        open_with(&disk, options).map(|_| ())
+    let from = |epoch| {
+        let options = JournalOptions { epoch, ..small() };
+        open_with(&disk, options).map(|(journal, _)| journal.epoch())
     };
-    in_epoch(7).unwrap();
-    for over in [0, 6, 7] {
-        assert!(
-            matches!(in_epoch(over), Err(StoreError::Refused(why)) if why.contains("epoch 7")),
-            "{over}"
-        );
+    assert_eq!(from(None), Ok(1));
+    assert_eq!(from(Some(7)), Ok(7));
+    for (least, next) in [(Some(0), 8), (Some(8), 9), (None, 10), (Some(u64::MAX), u64::MAX)] {
+        assert_eq!(from(least), Ok(next));
     }
-    // By default the next one.
-    drop(open(&disk));
-    assert!(in_epoch(8).is_err());
-    in_epoch(u64::MAX).unwrap();
-    let none_left = open_with(&disk, small()).map(|_| ());
-    assert!(matches!(none_left, Err(StoreError::Refused(_))), "{none_left:?}");
+    assert!(matches!(from(None), Err(StoreError::Refused(_))));
 }
