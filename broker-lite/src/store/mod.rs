@@ -21,6 +21,8 @@ pub mod journal;
 pub(crate) mod lock_file;
 pub mod memory;
 mod recent;
+#[cfg(feature = "sql")]
+pub mod sql;
 mod state;
 #[cfg(test)]
 mod suite;

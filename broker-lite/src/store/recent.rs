@@ -45,6 +45,19 @@ impl Audit {
         self.producers.insert(producer.clone(), Seen { sequence, at });
     }
 
+    /// The highest number of a producer, and when it was seen: the larger, the later.
+    #[cfg(feature = "sql")]
+    pub(super) fn get(&self, producer: &ProducerId) -> Option<(i64, u64)> {
+        let seen = self.producers.get(producer)?;
+        Some((seen.sequence, seen.at))
+    }
+
+    /// When the last producer was seen.
+    #[cfg(feature = "sql")]
+    pub(super) fn clock(&self) -> u64 {
+        self.clock
+    }
+
     fn recent_first(&self) -> Vec<(&ProducerId, Seen)> {
         let mut all: Vec<_> = self.producers.iter().map(|(id, seen)| (id, *seen)).collect();
         all.sort_unstable_by_key(|(_, seen)| std::cmp::Reverse(seen.at));

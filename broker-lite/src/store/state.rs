@@ -125,6 +125,12 @@ impl<M> State<M> {
         self.destinations.get(&key).map(|stored| &stored.destination)
     }
 
+    /// A destination with what is kept of it.
+    #[cfg(feature = "sql")]
+    pub(super) fn stored(&self, key: DestinationKey) -> Option<&Stored<M>> {
+        self.destinations.get(&key)
+    }
+
     /// Every destination, in no order.
     pub(super) fn destinations(&self) -> impl ExactSizeIterator<Item = (DestinationKey, &Stored<M>)> {
         self.destinations.iter().map(|(key, stored)| (*key, stored))

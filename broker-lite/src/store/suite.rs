@@ -17,6 +17,8 @@ use super::{
 };
 
 mod references;
+#[cfg(feature = "sql")]
+pub(super) mod sql;
 
 use references::*;
 
@@ -190,6 +192,26 @@ macro_rules! suite {
         }
         mod journal {
             $(#[test] fn $test() { super::$test::<super::OnDisk>(); })*
+        }
+        #[cfg(feature = "sql")]
+        mod sqlite {
+            $(#[test] fn $test() { super::$test::<super::sql::InFile>(); })*
+        }
+        #[cfg(feature = "sql")]
+        mod postgres {
+            $(#[test] fn $test() {
+                if super::sql::is_here("postgres", stringify!($test)) {
+                    super::$test::<super::sql::Postgres>();
+                }
+            })*
+        }
+        #[cfg(feature = "sql")]
+        mod mariadb {
+            $(#[test] fn $test() {
+                if super::sql::is_here("mariadb", stringify!($test)) {
+                    super::$test::<super::sql::MariaDb>();
+                }
+            })*
         }
     };
 }

@@ -11,10 +11,10 @@ fn number_at(subject: &impl Subject, key: MessageKey) -> Option<i64> {
 }
 
 pub(super) fn a_restart_knows_what_destinations_are<S: Subject>() {
-    let subscription = |selector: Option<&str>| {
+    let subscription = |name: &str, selector: Option<&str>| {
         StoredDestination::Subscription(Arc::new(StoredSubscription {
             client_id: "client".into(),
-            name: "name".into(),
+            name: name.into(),
             destination: "topic://A.>".into(),
             selector: selector.map(Into::into),
             no_local: true,
@@ -22,8 +22,8 @@ pub(super) fn a_restart_knows_what_destinations_are<S: Subject>() {
     };
     let all = [
         queue(1),
-        subscription(None),
-        subscription(Some("a = 1")),
+        subscription("first", None),
+        subscription("second", Some("a = 1")),
         StoredDestination::Schedule,
         StoredDestination::Retained("topic://t".into()),
     ];
@@ -36,7 +36,7 @@ pub(super) fn a_restart_knows_what_destinations_are<S: Subject>() {
     );
     ok(&subject, vec![put(2, 1, 10)]);
     // The selector changes: what the subscription has to deliver stays.
-    ok(&subject, vec![create_as(2, subscription(Some("b = 2")))]);
+    ok(&subject, vec![create_as(2, subscription("first", Some("b = 2")))]);
     let (subject, recovered) = subject.restart();
     let (subject, again) = {
         subject.store().close().unwrap();
@@ -49,7 +49,7 @@ pub(super) fn a_restart_knows_what_destinations_are<S: Subject>() {
             .map(|found| &found.destination)
             .collect();
         assert_eq!(found[0], &all[0]);
-        assert_eq!(found[1], &subscription(Some("b = 2")));
+        assert_eq!(found[1], &subscription("first", Some("b = 2")));
         assert!(found[2..].iter().copied().eq(&all[2..]));
         assert_eq!(sequences(&recovered, 2), [1]);
     }

@@ -1,0 +1,138 @@
+//! What differs between the databases.
+
+/// A kind of database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Postgres,
+    /// MariaDB as well.
+    MySql,
+    Sqlite,
+}
+
+impl Dialect {
+    /// By the scheme of its URL.
+    pub(super) fn of_scheme(scheme: &str) -> Option<Self> {
+        match scheme {
+            "postgres" | "postgresql" => Some(Self::Postgres),
+            "mysql" | "mariadb" => Some(Self::MySql),
+            "sqlite" => Some(Self::Sqlite),
+            _ => None,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "PostgreSQL",
+            Self::MySql => "MySQL",
+            Self::Sqlite => "SQLite",
+        }
+    }
+
+    /// A statement as this database wants it. It is written with `?` for each parameter, and has none in texts.
+    pub(super) fn statement(self, text: &str) -> String {
+        if self != Self::Postgres {
+            return text.to_owned();
+        }
+        let mut parts = text.split('?');
+        let mut statement = parts.next().unwrap_or_default().to_owned();
+        for (number, part) in parts.enumerate() {
+            statement.push_str(&format!("${}{part}", number + 1));
+        }
+        statement
+    }
+
+    /// A piece of a statement with this database's names of types for casts.
+    pub(super) fn typed(self, text: &str) -> String {
+        let (int, characters) = match self {
+            Self::Postgres => ("BIGINT", "VARCHAR"),
+            Self::MySql => ("SIGNED", "CHAR"),
+            Self::Sqlite => ("INTEGER", "TEXT"),
+        };
+        text.replace("{int}", int).replace("{text}", characters)
+    }
+
+    /// The type of columns with bytes, as ActiveMQ chooses it.
+    pub(super) fn binary(self) -> &'static str {
+        match self {
+            Self::Postgres => "BYTEA",
+            Self::MySql => "LONGBLOB",
+            Self::Sqlite => "BLOB",
+        }
+    }
+
+    /// What follows the columns of a new table.
+    pub(super) fn table_options(self) -> &'static str {
+        match self {
+            Self::MySql => " ENGINE=INNODB",
+            Self::Postgres | Self::Sqlite => "",
+        }
+    }
+
+    /// Begins a transaction that is going to write.
+    pub(super) fn begin(self) -> &'static str {
+        match self {
+            // One that began by reading could not go on if another writer came in between.
+            Self::Sqlite => "BEGIN IMMEDIATE",
+            Self::Postgres => "BEGIN",
+            Self::MySql => "START TRANSACTION",
+        }
+    }
+
+    /// Said on each new connection.
+    pub(super) fn settings(self) -> &'static [&'static str] {
+        match self {
+            // A commit is on the disk when it is answered, as one of the journal is.
+            Self::Sqlite => &["PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL"],
+            // A snapshot for each statement: what another broker committed meanwhile is seen.
+            Self::MySql => &["SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"],
+            Self::Postgres => &[],
+        }
+    }
+
+    /// Asks for the longest message that can be stored, in bytes; none if nobody needs to be asked.
+    pub(super) fn ask_longest(self) -> Option<&'static str> {
+        match self {
+            Self::MySql => Some("SELECT CAST(@@max_allowed_packet AS SIGNED)"),
+            Self::Postgres | Self::Sqlite => None,
+        }
+    }
+
+    /// The longest message that can be stored, in bytes, if nobody says less.
+    pub(super) fn longest(self) -> usize {
+        match self {
+            // A value is shorter than 1 GB in both, and other values stand beside it.
+            Self::Postgres | Self::Sqlite => 900_000_000,
+            Self::MySql => u32::MAX as usize,
+        }
+    }
+
+    /// True if an error with this code may be over when the same is tried again.
+    pub(super) fn is_passing(self, code: &str) -> bool {
+        match self {
+            // Connections, resources, serialization and deadlocks, shutdowns, the system around the server.
+            Self::Postgres => ["08", "40", "53", "57", "58"]
+                .iter()
+                .any(|class| code.starts_with(class)),
+            // The class of connections, deadlocks, and "server shutdown in progress".
+            Self::MySql => code.starts_with("08") || code == "40001",
+            // Busy, locked, full.
+            Self::Sqlite => matches!(code.parse::<u32>().map(|code| code & 0xff), Ok(5 | 6 | 13)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_numbered_for_postgres() {
+        let text = "UPDATE T SET A=? WHERE B=? AND C=?";
+        assert_eq!(
+            Dialect::Postgres.statement(text),
+            "UPDATE T SET A=$1 WHERE B=$2 AND C=$3"
+        );
+        assert_eq!(Dialect::MySql.statement(text), text);
+        assert_eq!(Dialect::Postgres.statement("SELECT 1"), "SELECT 1");
+    }
+}
