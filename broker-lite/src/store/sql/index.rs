@@ -18,7 +18,7 @@ use rustc_hash::FxHashMap;
 
 use super::super::state::{Counter, State, initial_redelivered, producer_of};
 use super::super::{
-    Committed, DestinationKey, MessageKey, Op, StoredDestination, StoredSubscription, accounting_size,
+    Committed, DestinationKey, Header, MessageKey, Op, StoredDestination, StoredSubscription,
 };
 use super::body::Body;
 use super::changes::{Changes, Content, Row, Source, SubscriptionName};
@@ -31,8 +31,7 @@ pub(super) struct Topic(u32);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct At {
     pub(super) row: Row,
-    /// Its accounting size.
-    pub(super) size: u32,
+    pub(super) header: Header,
     /// The redelivery counter that stands in its row.
     pub(super) counted: u32,
     /// See [`body::mark`](super::body::mark).
@@ -45,7 +44,7 @@ impl At {
     pub(super) fn new(row: Row, message: &Message, mark: u32, topic: Option<Topic>) -> Self {
         Self {
             row,
-            size: accounting_size(message),
+            header: Header::of(message),
             counted: initial_redelivered(message),
             mark,
             topic,

@@ -76,7 +76,7 @@ pub(super) async fn open(
     writer.commit().await?;
     let state = &writer.index.state;
     writer.shared.messages.store(state.messages(), Ordering::Relaxed);
-    let recovered = state.recovered(found.identity, found.clean, |at| at.size);
+    let recovered = state.recovered(found.identity, found.clean, |at| at.header);
     Ok((writer, recovered))
 }
 
