@@ -27,6 +27,8 @@ use crate::security::{Authenticator, Authorization, AuthorizationEntry, Secret};
 use crate::server::{BindError, Counters, Driver, Listener, ListenerStats, Server, Tls};
 use crate::store::journal::{Durability, Journal, JournalOptions};
 use crate::store::memory::MemoryStore;
+#[cfg(feature = "sql")]
+use crate::store::sql::{self, SqlSettings, SqlStore};
 use crate::store::{Recovered, Store, StoreError, StoreStats, new_identity};
 
 /// How long a broker that stops waits for the store to confirm what clients asked for.
@@ -129,6 +131,14 @@ impl BrokerBuilder {
     /// [`locking`](Self::locking).
     pub fn data_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.config.storage = Storage::Journal(directory.into());
+        self
+    }
+
+    /// Keeps persistent messages in a database. Of the brokers on it, an ActiveMQ among them, one serves:
+    /// [`start`](Self::start) waits until this one does.
+    #[cfg(feature = "sql")]
+    pub fn database(mut self, settings: SqlSettings) -> Self {
+        self.config.storage = Storage::Sql(Box::new(settings));
         self
     }
 
@@ -334,6 +344,8 @@ impl BrokerBuilder {
         match &settings.storage {
             Some(StorageSettings::Memory) => config.storage = Storage::Memory,
             Some(StorageSettings::Journal(directory)) => config.storage = Storage::Journal(directory.clone()),
+            #[cfg(feature = "sql")]
+            Some(StorageSettings::Sql(database)) => config.storage = Storage::Sql(database.clone()),
             None => {}
         }
         config.locking = settings.locker.unwrap_or(config.locking);
@@ -431,6 +443,15 @@ impl BrokerBuilder {
             (None, Storage::Journal(directory)) => {
                 Some(Box::new(SharedFile::new(directory, &*name, &config.locking)))
             }
+            #[cfg(feature = "sql")]
+            (None, Storage::Sql(database)) => {
+                // A commit in a database is durable, or as durable as the database makes it.
+                if config.settings.durability.is_some() {
+                    return Err(BrokerError::config("durability is that of a journal"));
+                }
+                let locker = sql::locker(database, &name, &config.locking);
+                Some(locker.map_err(|error| BrokerError::store("the store", &error))?)
+            }
             (None, Storage::Memory | Storage::Open(..)) => None,
         };
         let keeper = match locker {
@@ -440,7 +461,7 @@ impl BrokerBuilder {
             }
             None => None,
         };
-        let opened = open(config.storage, config.durability, keeper).await?;
+        let opened = open(config.storage, config.durability, keeper, &name).await?;
         let Opened {
             store,
             recovered,
@@ -747,6 +768,7 @@ async fn open(
     storage: Storage,
     durability: Durability,
     keeper: Option<Keeper>,
+    broker: &str,
 ) -> Result<Opened, BrokerError> {
     let directory = match storage {
         Storage::Open(store, recovered) => {
@@ -763,6 +785,20 @@ async fn open(
                 store: Arc::new(MemoryStore::new()),
                 recovered: Recovered::default(),
                 stored: false,
+                keeper,
+            });
+        }
+        #[cfg(feature = "sql")]
+        Storage::Sql(database) => {
+            let what = format!("the store in {}", database.url);
+            let mastership = mastership_of(keeper.as_ref());
+            let matches = Box::new(crate::core::foreign::matches());
+            let opened = SqlStore::open_as(*database, broker, matches, mastership).await;
+            let (store, recovered) = opened.map_err(|error| BrokerError::store(what, &error))?;
+            return Ok(Opened {
+                store: Arc::new(store),
+                recovered,
+                stored: true,
                 keeper,
             });
         }

@@ -11,8 +11,12 @@ use tracing::{info, warn};
 
 use super::access::Access;
 use super::{Common, Failure, log};
-use crate::config::durability;
+#[cfg(feature = "sql")]
+use crate::config::database_locking;
+use crate::config::{durability, store};
 use crate::store::journal::Durability;
+#[cfg(feature = "sql")]
+use crate::store::sql::DatabaseLocking;
 use crate::{Broker, BrokerBuilder, Settings, StorageSettings};
 
 /// What a broker is called that is not told.
@@ -46,6 +50,23 @@ pub(super) struct Options {
     /// Keep persistent messages in memory only
     #[arg(long)]
     memory: bool,
+
+    /// Where to keep persistent messages: journal:DIR, memory:, or a database, in the tables of ActiveMQ's JDBC store:
+    /// postgres://USER:PASSWORD@HOST:PORT/DATABASE, mysql://… (MariaDB as well), sqlite:FILE. User and password can be in
+    /// the environment instead: BROKER_LITE_STORE_USER, BROKER_LITE_STORE_PASSWORD
+    #[arg(long, value_name = "URL", conflicts_with_all = ["data", "memory"], value_parser = store)]
+    store: Option<StorageSettings>,
+
+    /// How a broker becomes master of a database: database-locker or lease-database-locker, as in ActiveMQ
+    /// [default: database-locker]
+    #[cfg(feature = "sql")]
+    #[arg(long, value_name = "LOCKER", requires = "store", value_parser = database_locking)]
+    store_locker: Option<DatabaseLocking>,
+
+    /// What this broker is called in a lease, leaseHolderId in ActiveMQ [default: its name]
+    #[cfg(feature = "sql")]
+    #[arg(long, value_name = "NAME", requires = "store_locker")]
+    lease_holder_id: Option<String>,
 
     /// When a message counts as stored: `always` when it is on the disk, `os` when the system has it,
     /// `interval:MS` likewise, and synced so often [default: always]
@@ -152,11 +173,14 @@ fn configure(options: &Options) -> Result<Wanted, String> {
         settings.listen.push(DEFAULT_LISTEN.to_owned());
     }
     let storage = match &options.data {
+        _ if options.store.is_some() => options.store.clone(),
         Some(directory) => Some(StorageSettings::Journal(directory.clone())),
         None if options.memory => Some(StorageSettings::Memory),
         None => settings.storage,
     };
     settings.storage = Some(storage.unwrap_or_else(|| StorageSettings::Journal(DEFAULT_DATA.into())));
+    #[cfg(feature = "sql")]
+    lock_database(options, settings.storage.as_mut())?;
     settings.durability = options.durability.or(settings.durability);
     let mut locker = settings.locker.unwrap_or_default();
     let millis = |given: Option<u64>| given.map(Duration::from_millis);
@@ -184,6 +208,28 @@ fn configure(options: &Options) -> Result<Wanted, String> {
         builder: broker.on_standby(|holder| drop(say(&format!("standing by: {holder}")))),
         restart_allowed,
     })
+}
+
+/// Applies what is said of mastership of a database.
+#[cfg(feature = "sql")]
+fn lock_database(options: &Options, storage: Option<&mut StorageSettings>) -> Result<(), String> {
+    let Some(mut locking) = options.store_locker.clone() else {
+        return Ok(());
+    };
+    match (&mut locking, &options.lease_holder_id) {
+        (DatabaseLocking::Lease(lease), holder) => lease.lease_holder_id.clone_from(holder),
+        (DatabaseLocking::Row, Some(_)) => {
+            return Err("--lease-holder-id is of no use without lease-database-locker".to_owned());
+        }
+        (DatabaseLocking::Row, None) => {}
+    }
+    match storage {
+        Some(StorageSettings::Sql(database)) => {
+            database.locking = locking;
+            Ok(())
+        }
+        _ => Err("--store-locker is of no use without a database".to_owned()),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

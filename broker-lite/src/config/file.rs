@@ -19,6 +19,8 @@ use crate::policy::{
     Composite, DiscardDeadLetters, Interceptors, Mirror, Pattern, Policies, Policy, Redelivery,
     RedeliveryPolicy, Timestamping, VirtualTopic, Zone, target,
 };
+#[cfg(feature = "sql")]
+use crate::store::sql::{DatabaseLocking, SqlSettings};
 
 /// Where persistent messages go if a file only says that they are kept.
 const DATA_DIRECTORY: &str = "data";
@@ -205,6 +207,14 @@ fn required<T>(value: Option<T>, fields: &Fields, what: &str) -> Result<T, Field
 }
 
 fn storage(fields: &mut Fields) -> Result<Option<StorageSettings>, FieldError> {
+    if let Some(store) = fields.take("store", store)? {
+        for other in ["persistent", "dataDirectory"] {
+            if fields.take(other, Ok)?.is_some() {
+                return Err(fields.error(&format!("{other} is of no use beside [store]")));
+            }
+        }
+        return Ok(Some(store));
+    }
     let persistent = fields.take("persistent", flag)?;
     let directory = fields.take("dataDirectory", text)?.map(PathBuf::from);
     match (persistent, directory) {
@@ -214,6 +224,38 @@ fn storage(fields: &mut Fields) -> Result<Option<StorageSettings>, FieldError> {
         (Some(true), None) => Ok(Some(StorageSettings::Journal(DATA_DIRECTORY.into()))),
         (None, None) => Ok(None),
     }
+}
+
+fn store(value: FieldValue) -> Result<StorageSettings, FieldError> {
+    let mut fields = table(value)?;
+    let url = fields.take("url", |value| Ok(super::storage::store(&text(value)?)?))?;
+    let mut store = required(url, &fields, "a store has a url")?;
+    #[cfg(feature = "sql")]
+    if let StorageSettings::Sql(settings) = &mut store {
+        database(&mut fields, settings)?;
+    }
+    fields.finish()?;
+    Ok(store)
+}
+
+#[cfg(feature = "sql")]
+fn database(fields: &mut Fields, settings: &mut SqlSettings) -> Result<(), FieldError> {
+    fields.take_into("locker", &mut settings.locking, |value| {
+        Ok(super::storage::database_locking(&text(value)?)?)
+    })?;
+    if let DatabaseLocking::Lease(lease) = &mut settings.locking {
+        lease.lease_holder_id = fields.take("leaseHolderId", text)?;
+        let difference = &mut lease.max_allowable_diff_from_db_time;
+        fields.take_into("maxAllowableDiffFromDBTime", difference, millis)?;
+    }
+    fields.take_into("reconnectTimeout", &mut settings.options.reconnect, millis)?;
+    fields.take_into("readers", &mut settings.options.readers, |value| {
+        match number::<u32>(value)? {
+            0 => Err(FieldError::new("is at least 1")),
+            readers => Ok(readers),
+        }
+    })?;
+    Ok(())
 }
 
 fn locker(value: FieldValue) -> Result<LockOptions, FieldError> {

@@ -4,6 +4,7 @@ mod file;
 mod listen;
 mod rules;
 mod settings;
+mod storage;
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,11 +15,16 @@ use crate::error::BrokerError;
 use crate::ha::{Holder, LockOptions, Locker};
 use crate::security::{self, AuthorizationEntry};
 use crate::store::journal::Durability;
+#[cfg(feature = "sql")]
+use crate::store::sql::SqlSettings;
 use crate::store::{Recovered, Store};
 
 pub(crate) use listen::{ClientAuth, Endpoint, ListenUri};
 pub(crate) use settings::durability;
 pub use settings::{LimitSettings, SchedulerSettings, Settings, StorageSettings, TlsSettings, UserSettings};
+#[cfg(feature = "sql")]
+pub(crate) use storage::database_locking;
+pub(crate) use storage::store;
 
 /// Messages that live in memory only may take so much of it before producers have to wait: ActiveMQ's
 /// default for `memoryUsage`.
@@ -60,6 +66,9 @@ pub(crate) enum Storage {
     Memory,
     /// To a journal in a directory.
     Journal(PathBuf),
+    /// To a database.
+    #[cfg(feature = "sql")]
+    Sql(Box<SqlSettings>),
     /// To a store that is open already.
     Open(Arc<dyn Store>, Recovered),
 }

@@ -10,6 +10,8 @@ use crate::ha::LockOptions;
 use crate::policy::schedule::MAX_REPEAT;
 use crate::policy::{DiscardDeadLetters, Interceptors, Policies, Redelivery, Timestamping, Zone};
 use crate::store::journal::Durability;
+#[cfg(feature = "sql")]
+use crate::store::sql::SqlSettings;
 
 /// Everything a configuration file can say, with the defaults of what it leaves out.
 ///
@@ -118,6 +120,9 @@ pub enum StorageSettings {
     Memory,
     /// To a journal in this directory.
     Journal(PathBuf),
+    /// `[store]`: to a database; ActiveMQ's `jdbcPersistenceAdapter`.
+    #[cfg(feature = "sql")]
+    Sql(Box<SqlSettings>),
 }
 
 /// `[[user]]`: ActiveMQ's `authenticationUser`.

@@ -39,6 +39,8 @@ mod durable_subscription;
 mod effect;
 mod expiry;
 mod flow;
+#[cfg(feature = "sql")]
+pub(crate) mod foreign;
 mod gaze;
 mod groups;
 mod index;

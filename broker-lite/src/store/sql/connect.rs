@@ -9,6 +9,7 @@ use url::Url;
 
 use super::super::StoreError;
 use super::dialect::Dialect;
+use super::statements::Session;
 use super::{SqlOptions, failed};
 
 /// The user, where the URL has none.
@@ -164,6 +165,14 @@ impl Database {
         Ok(connection)
     }
 
+    /// A connection that is told statements as this database wants them.
+    pub(super) fn session<'c>(&self, connection: &'c mut AnyConnection) -> Session<'c> {
+        Session {
+            connection,
+            dialect: self.dialect,
+        }
+    }
+
     /// Connections to read with, made when they are needed.
     pub(super) fn readers(&self, options: &SqlOptions) -> AnyPool {
         let settings = self.dialect.settings();
@@ -187,10 +196,7 @@ impl Database {
     pub(super) fn is_passing(&self, error: &sqlx::Error) -> bool {
         match error {
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
-            sqlx::Error::Database(error) => {
-                let code = error.code();
-                code.is_some_and(|code| self.dialect.is_passing(&code))
-            }
+            sqlx::Error::Database(error) => self.dialect.is_passing(&**error),
             _ => false,
         }
     }

@@ -1,5 +1,8 @@
 //! What differs between the databases.
 
+use sqlx::error::DatabaseError;
+use sqlx::mysql::MySqlDatabaseError;
+
 /// A kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
@@ -106,19 +109,49 @@ impl Dialect {
         }
     }
 
-    /// True if an error with this code may be over when the same is tried again.
-    pub(super) fn is_passing(self, code: &str) -> bool {
+    /// Asks for the time by the database's clock, in milliseconds since 1970.
+    pub(super) fn ask_time(self) -> &'static str {
+        match self {
+            Self::Postgres => "SELECT CAST(EXTRACT(EPOCH FROM CURRENT_TIMESTAMP) * 1000 AS BIGINT)",
+            Self::MySql => "SELECT CAST(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(3)) * 1000 AS SIGNED)",
+            // It has no clock of its own.
+            Self::Sqlite => "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+        }
+    }
+
+    /// True if an error says that somebody else has a row locked.
+    pub(super) fn is_locked(self, error: &dyn DatabaseError) -> bool {
+        match self {
+            Self::Postgres => error.code().as_deref() == Some("55P03"),
+            // MariaDB says that the time to wait is over, MySQL that it was not to wait.
+            Self::MySql => matches!(mysql_number(error), Some(1205 | 3572)),
+            Self::Sqlite => false,
+        }
+    }
+
+    /// True if an error may be over when the same is tried again.
+    pub(super) fn is_passing(self, error: &dyn DatabaseError) -> bool {
+        let code = error.code().unwrap_or_default();
         match self {
             // Connections, resources, serialization and deadlocks, shutdowns, the system around the server.
             Self::Postgres => ["08", "40", "53", "57", "58"]
                 .iter()
                 .any(|class| code.starts_with(class)),
-            // The class of connections, deadlocks, and "server shutdown in progress".
-            Self::MySql => code.starts_with("08") || code == "40001",
+            // Connections; deadlocks; full disks and tables, too many connections, shutdown, too long a wait.
+            Self::MySql => {
+                code.starts_with("08")
+                    || code == "40001"
+                    || matches!(mysql_number(error), Some(1021 | 1040 | 1053 | 1114 | 1205))
+            }
             // Busy, locked, full.
             Self::Sqlite => matches!(code.parse::<u32>().map(|code| code & 0xff), Ok(5 | 6 | 13)),
         }
     }
+}
+
+fn mysql_number(error: &dyn DatabaseError) -> Option<u16> {
+    let error = error.try_downcast_ref::<MySqlDatabaseError>()?;
+    Some(error.number())
 }
 
 #[cfg(test)]

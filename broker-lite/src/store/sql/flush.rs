@@ -13,7 +13,7 @@ use super::changes::{Content, Row, Source};
 use super::index::Index;
 use super::producers::Producers;
 use super::schema::{
-    ACKS, DESTINATIONS, HELD, MESSAGES, NOTES, OUTCOMES, OWN_MESSAGES, PRODUCERS, STORE, kind_of,
+    ACKS, DESTINATIONS, HELD, LOCK, MESSAGES, NOTES, OUTCOMES, OWN_MESSAGES, PRODUCERS, STORE, kind_of,
 };
 use super::statements::{Session, Value, bytes, id};
 
@@ -32,6 +32,8 @@ pub(super) struct Header {
     pub(super) commits: i64,
     /// The store is closed in order with it.
     pub(super) clean: bool,
+    /// Who has to have the lease in the database, if there is one.
+    pub(super) lease: Option<String>,
 }
 
 /// Why a transaction failed. It had no effect, unless the connection broke while it was committed.
@@ -40,6 +42,8 @@ pub(super) enum FlushError {
     Database(sqlx::Error),
     /// Somebody else has opened the tables.
     Fenced,
+    /// Somebody else has the lease.
+    Unleased,
     /// A row cannot be read.
     Unreadable(String),
 }
@@ -55,6 +59,7 @@ impl fmt::Display for FlushError {
         match self {
             Self::Database(error) => write!(f, "{error}"),
             Self::Fenced => f.write_str("another broker has opened the store"),
+            Self::Unleased => f.write_str("another broker has the lease of the database"),
             Self::Unreadable(why) => f.write_str(why),
         }
     }
@@ -96,9 +101,22 @@ async fn announce(session: &mut Session<'_>, index: &Index, header: &Header) -> 
         Value::text(&header.opener),
         Value::Int(header.commits),
     ];
-    match session.execute(&text, &values).await? {
-        1 => Ok(()),
-        _ => Err(FlushError::Fenced),
+    if session.execute(&text, &values).await? != 1 {
+        return Err(FlushError::Fenced);
+    }
+    let Some(holder) = &header.lease else {
+        return Ok(());
+    };
+    // Until the commit nobody takes it, so what is written is written by the master.
+    let query = format!("SELECT BROKER_NAME FROM {LOCK} WHERE ID=? FOR UPDATE");
+    let rows = session.rows(&query, &[Value::Int(1)]).await?;
+    let found = rows
+        .first()
+        .map(|row| super::statements::text(row, 0))
+        .transpose()?;
+    match found.flatten() {
+        Some(found) if *found == **holder => Ok(()),
+        _ => Err(FlushError::Unleased),
     }
 }
 

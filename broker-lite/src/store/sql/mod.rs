@@ -45,31 +45,42 @@ use openwire_client::wire::Message;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::ha::{LockOptions, Locker, Mastership};
+
 use super::{Batch, Done, Loaded, MessageKey, Recovered, Store, StoreError, StoreStats, StoredSubscription};
 
 mod body;
 mod changes;
 mod connect;
 mod dialect;
+mod file_lock;
 mod flush;
 mod index;
+mod lease;
 mod open;
 mod producers;
 mod reader;
 mod recovery;
+mod row_lock;
 mod schema;
+mod settings;
 mod shared;
 mod statements;
 mod writer;
 
-use connect::Database;
+pub use settings::{DatabaseLocking, DatabaseUrl, LeaseSettings, SqlSettings};
+
+use dialect::Dialect;
+use file_lock::FileLock;
+use lease::Lease;
+use row_lock::RowLock;
 use shared::{Request, Shared, Waiting, Work};
 
 /// Tells whether a message is for a subscription. Asked of messages that an ActiveMQ stored for a topic.
 pub type Matches = Box<dyn Fn(&StoredSubscription, &Message) -> bool + Send>;
 
 /// How a [`SqlStore`] is kept.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqlOptions {
     /// For how long a database that is gone is waited for, before the store stops for good; 30 seconds by default. Meanwhile
     /// nothing is answered. A database that is gone when the store is opened is not waited for.
@@ -119,32 +130,88 @@ impl std::fmt::Debug for SqlStore {
     }
 }
 
+/// Who says that this process may write.
+struct Master {
+    mastership: Mastership,
+    /// What it is called in the database's lease, if it has one there.
+    lease: Option<String>,
+}
+
+/// What decides who is master of this database. `broker` is the name of this one.
+pub(crate) fn locker(
+    settings: &SqlSettings,
+    broker: &str,
+    options: &LockOptions,
+) -> Result<Box<dyn Locker>, StoreError> {
+    let database = settings.url.database()?;
+    Ok(match &settings.locking {
+        _ if database.dialect == Dialect::Sqlite => Box::new(FileLock::new(database)),
+        DatabaseLocking::Row => Box::new(RowLock::new(database)),
+        DatabaseLocking::Lease(lease) => {
+            let holder = lease.holder(broker).to_owned();
+            let length = options.acquire_sleep_interval;
+            Box::new(Lease::new(database, holder, length, lease))
+        }
+    })
+}
+
 impl SqlStore {
-    /// Opens the store in the database at `url`, makes the tables that are not there, and reads what there is.
-    ///
-    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, `mysql://…` or `mariadb://…` likewise, `sqlite:FILE`. User and
-    /// password can be in the environment instead, as `BROKER_LITE_STORE_USER` and `BROKER_LITE_STORE_PASSWORD`. TLS:
-    /// `?sslmode=verify-full&sslrootcert=FILE`, and for MySQL `?ssl-mode=VERIFY_IDENTITY&ssl-ca=FILE`. `matches` is asked
+    /// Opens the store in a database, makes the tables that are not there, and reads what there is. `matches` is asked
     /// for which subscriptions the messages are that an ActiveMQ stored.
+    ///
+    /// It takes a file of SQLite for itself. In other databases nothing keeps others from doing the same: the last one wins,
+    /// and the others fail with their next batch.
     ///
     /// Cancel safe: if the future is dropped, the store is opened for nobody and left as after a crash.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Refused`] if the URL or an option makes no sense, or the tables hold what cannot be understood;
+    /// [`StoreError::Refused`] if an option makes no sense, or the tables hold what cannot be understood;
     /// [`StoreError::Locked`] if another broker has the file; [`StoreError::Io`] if the database cannot be reached or
     /// does not do what it is asked.
     pub async fn open(
-        url: &str,
+        url: &DatabaseUrl,
         options: SqlOptions,
         matches: Matches,
     ) -> Result<(Self, Recovered), StoreError> {
+        Self::open_for(url, options, matches, None).await
+    }
+
+    /// The same for a master, which has the lock of the database already: nothing is written, and nothing said to be
+    /// stored, when mastership is over.
+    pub(crate) async fn open_as(
+        settings: SqlSettings,
+        broker: &str,
+        matches: Matches,
+        mastership: Mastership,
+    ) -> Result<(Self, Recovered), StoreError> {
+        let lease = match &settings.locking {
+            DatabaseLocking::Lease(lease) if settings.url.database()?.dialect != Dialect::Sqlite => {
+                Some(lease.holder(broker).to_owned())
+            }
+            _ => None,
+        };
+        let master = Master { mastership, lease };
+        Self::open_for(&settings.url, settings.options, matches, Some(master)).await
+    }
+
+    async fn open_for(
+        url: &DatabaseUrl,
+        options: SqlOptions,
+        matches: Matches,
+        master: Option<Master>,
+    ) -> Result<(Self, Recovered), StoreError> {
         options.check()?;
-        let database = Database::parse(url)?;
         let shared = Arc::new(Shared::new(options.backlog_limit));
         let (work, taken) = mpsc::unbounded_channel();
         let (abandoned, is_abandoned) = watch::channel(false);
         let (opened, result) = oneshot::channel();
+        let request = open::Request {
+            database: url.database()?,
+            options,
+            matches,
+            master,
+        };
         let thread = {
             let shared = shared.clone();
             std::thread::Builder::new()
@@ -164,7 +231,7 @@ impl SqlStore {
                         let writer = tokio::select! {
                             biased;
                             _ = gone.wait_for(|abandoned| *abandoned) => return,
-                            writer = open::open(database, options, matches, shared) => writer,
+                            writer = open::open(request, shared) => writer,
                         };
                         match writer {
                             Ok((writer, recovered)) => {

@@ -11,7 +11,7 @@ use super::schema::{LOCK_TABLE, STORE, TABLES, Table};
 use super::shared::Shared;
 use super::statements::{Session, Value, number, text};
 use super::writer::Writer;
-use super::{Matches, SqlOptions, failed};
+use super::{Master, Matches, SqlOptions, failed};
 
 /// The version of our tables.
 const LAYOUT: i64 = 1;
@@ -29,22 +29,32 @@ struct Found {
     forgotten: i64,
 }
 
-pub(super) async fn open(
-    database: Database,
-    options: SqlOptions,
-    matches: Matches,
-    shared: Arc<Shared>,
-) -> Result<(Writer, Recovered), StoreError> {
-    let lock = database.lock_file()?;
+/// What is asked for.
+pub(super) struct Request {
+    pub(super) database: Database,
+    pub(super) options: SqlOptions,
+    pub(super) matches: Matches,
+    /// Who says that this process may write; none if nobody does, and the file is to be locked.
+    pub(super) master: Option<Master>,
+}
+
+pub(super) async fn open(request: Request, shared: Arc<Shared>) -> Result<(Writer, Recovered), StoreError> {
+    let Request {
+        database,
+        options,
+        matches,
+        master,
+    } = request;
+    let lock = match master {
+        Some(_) => None,
+        None => database.lock_file()?,
+    };
     let named = |error| match failed(error) {
         StoreError::Io(why) => StoreError::Io(format!("{}: {why}", database.name)),
         other => other,
     };
     let mut connection = database.connect().await.map_err(named)?;
-    let mut session = Session {
-        connection: &mut connection,
-        dialect: database.dialect,
-    };
+    let mut session = database.session(&mut connection);
     make(&mut session, &LOCK_TABLE).await.map_err(named)?;
     for table in &TABLES {
         make(&mut session, table).await.map_err(named)?;
@@ -59,6 +69,7 @@ pub(super) async fn open(
         opener: opener.to_string(),
         commits: found.commits,
         clean: false,
+        lease: master.as_ref().and_then(|master| master.lease.clone()),
     };
     let readers = database.readers(&options);
     let mut writer = Writer {
@@ -71,6 +82,7 @@ pub(super) async fn open(
         header,
         longest,
         shared,
+        master,
         lock,
     };
     writer.commit().await?;
@@ -81,7 +93,7 @@ pub(super) async fn open(
 }
 
 /// Makes a table that is not there. Another broker may be about to do the same.
-async fn make(session: &mut Session<'_>, table: &Table) -> Result<(), sqlx::Error> {
+pub(super) async fn make(session: &mut Session<'_>, table: &Table) -> Result<(), sqlx::Error> {
     let probe = table.probe();
     if session.rows(&probe, &[]).await.is_ok() {
         return Ok(());

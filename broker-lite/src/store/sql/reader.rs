@@ -14,7 +14,7 @@ use super::changes::Row;
 use super::connect::Database;
 use super::index::Index;
 use super::schema::{MESSAGES, OWN_MESSAGES};
-use super::statements::{Session, Value, bytes, id};
+use super::statements::{Value, bytes, id};
 
 /// How many bodies are asked for with one statement.
 const AT_ONCE: usize = 64;
@@ -86,10 +86,7 @@ async fn attempt(
     let mut found = FxHashMap::default();
     if !rows.is_empty() {
         let mut connection = readers.acquire().await?;
-        let mut session = Session {
-            connection: &mut connection,
-            dialect: database.dialect,
-        };
+        let mut session = database.session(&mut connection);
         let mut messages = Vec::new();
         let mut own: FxHashMap<DestinationKey, Vec<u64>> = FxHashMap::default();
         for row in rows {

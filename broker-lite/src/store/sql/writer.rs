@@ -12,7 +12,6 @@ use tokio::time::{Instant, sleep};
 
 use super::super::check::{Kind, Plan, check};
 use super::super::{Batch, Op, StoreError};
-use super::SqlOptions;
 use super::body::Body;
 use super::connect::Database;
 use super::flush::{FlushError, Header, flush};
@@ -22,6 +21,7 @@ use super::reader::{Wanted, read};
 use super::schema::{LONGEST_TEXT, STORE};
 use super::shared::{Shared, Waiting, Work};
 use super::statements::{Session, Value, number, text};
+use super::{Master, SqlOptions};
 
 /// About how many bytes are written in one transaction: what a batch that comes late waits for.
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
@@ -44,6 +44,7 @@ pub(super) struct Writer {
     /// The longest message that can be stored, in bytes.
     pub(super) longest: usize,
     pub(super) shared: Arc<Shared>,
+    pub(super) master: Option<Master>,
     /// Held as long as the store is open.
     pub(super) lock: Option<File>,
 }
@@ -246,6 +247,7 @@ impl Writer {
         let mut deadline = None;
         let mut pause = PAUSES.0;
         loop {
+            self.is_master().await?;
             match self.attempt(deadline.is_some()).await {
                 Ok(()) => break,
                 Err(FlushError::Database(error)) if self.database.is_passing(&error) => {
@@ -261,6 +263,9 @@ impl Writer {
                     sleep(pause).await;
                     pause = (pause * 2).min(PAUSES.1);
                 }
+                Err(error @ (FlushError::Fenced | FlushError::Unleased)) => {
+                    return Err(StoreError::NotMaster(error.to_string()));
+                }
                 Err(error) => {
                     self.connection = None;
                     return Err(StoreError::Poisoned(format!("{}: {error}", self.database.name)));
@@ -270,11 +275,23 @@ impl Writer {
         if deadline.is_some() {
             tracing::info!("{}: written after trying again", self.database.name);
         }
+        // What depends on it is done by a master, or not at all.
+        self.is_master().await?;
         self.header.commits += 1;
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.producers.written(&self.index.changes);
         self.index.written();
         Ok(())
+    }
+
+    async fn is_master(&self) -> Result<(), StoreError> {
+        match &self.master {
+            Some(master) => {
+                let lost = master.mastership.current().await;
+                lost.map_err(|lost| StoreError::NotMaster(lost.0.to_string()))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Tries once. `again` if a transaction before may have been committed although its answer was lost.
@@ -283,10 +300,7 @@ impl Writer {
             Some(connection) => connection,
             None => self.database.connect().await?,
         };
-        let mut session = Session {
-            connection: &mut connection,
-            dialect: self.database.dialect,
-        };
+        let mut session = self.database.session(&mut connection);
         if again && is_committed(&mut session, &self.header).await? {
             self.connection = Some(connection);
             return Ok(());

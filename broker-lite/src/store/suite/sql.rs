@@ -111,7 +111,11 @@ pub(in crate::store) fn block_on<F: Future>(future: F) -> F::Output {
 
 /// Opens a store in which every subscription wants every message.
 pub(in crate::store) fn open(url: &str) -> Result<(SqlStore, Recovered), StoreError> {
-    block_on(SqlStore::open(url, SqlOptions::default(), Box::new(|_, _| true)))
+    block_on(SqlStore::open(
+        &url.parse()?,
+        SqlOptions::default(),
+        Box::new(|_, _| true),
+    ))
 }
 
 /// SQLite.
