@@ -3,18 +3,21 @@
 use std::cmp::Ordering;
 
 use super::expression::{Condition, Field, Relation, Value};
+use super::xpath::Document;
 use super::{EvaluationError, Operand, Properties, function};
 
 /// One message under one selector.
-pub(super) struct Evaluation<'a, P> {
+pub(super) struct Evaluation<'a, 'd, P> {
     pub(super) message: &'a P,
     /// Texts become numbers or booleans where they are compared with such.
     pub(super) convert: bool,
+    /// Its body as XML, parsed when it is first asked for.
+    pub(super) document: &'a Document<'d>,
 }
 
 type Truth = Result<Option<bool>, EvaluationError>;
 
-impl<'a, P: Properties> Evaluation<'a, P> {
+impl<'a, P: Properties> Evaluation<'a, '_, P> {
     /// True if the condition is. Stops as soon as that is decided, where [`Self::truth`] would go on to
     /// tell false from unknown: the rest is not evaluated, so it cannot fail.
     pub(super) fn matches(&self, condition: &'a Condition) -> Result<bool, EvaluationError> {
@@ -114,6 +117,7 @@ impl<'a, P: Properties> Evaluation<'a, P> {
                 }
                 Some(false)
             }
+            Condition::XPath(xpath) => Some(xpath.matches(self.document)?),
         })
     }
 

@@ -7,6 +7,7 @@ use regex_lite::Regex;
 use super::Header;
 use super::like::LikePattern;
 use super::operand::Arithmetic;
+use super::xpath::XPath;
 
 /// What is true, false or unknown.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) enum Condition {
     Find(Box<(Regex, Value)>),
     /// `INLIST`
     InList(Box<(Value, Value)>),
+    /// Of the body as XML.
+    XPath(XPath),
 }
 
 /// `>`, `>=`, `<`, `<=`

@@ -61,6 +61,10 @@ impl Properties for Message {
             Some(value) => Ok(value.into()),
         }
     }
+
+    fn message(&self) -> Option<&Message> {
+        Some(self)
+    }
 }
 
 /// A message that a queue has taken back this often: the count stands beside the message there, not in it.
@@ -83,6 +87,10 @@ impl Properties for Redelivered<'_> {
 
     fn property(&self, name: &str) -> Result<Operand<'_>, EvaluationError> {
         self.message.property(name)
+    }
+
+    fn message(&self) -> Option<&Message> {
+        Some(self.message)
     }
 }
 

@@ -20,7 +20,9 @@
 //! * numbers of any two types compare; ActiveMQ says false, or fails, for some pairs in one of the two orders;
 //! * with `convert_string_expressions:` a boolean on the left compares with a text, which fails in ActiveMQ;
 //! * an integer beyond `Long` is refused; ActiveMQ compares its low bits;
-//! * `XPATH` is refused, as by an ActiveMQ without the evaluator's classes;
+//! * `XPATH` needs the cargo feature `xpath` and is refused without it, as by an ActiveMQ without the evaluator's
+//!   classes. With it, an expression that cannot be evaluated is refused when the selector is parsed; ActiveMQ accepts
+//!   it and selects nothing. A document with a DTD selects nothing, so there are no entities to expand;
 //! * the pattern of `REGEX`, `REPLACE` and `SPLIT` must be a text that stands in the selector. It is compiled when
 //!   the selector is parsed, and refused if it needs what [`regex_lite`] lacks: looking around, back references,
 //!   classes of Unicode.
@@ -34,13 +36,15 @@ mod like;
 mod message;
 mod operand;
 mod parser;
+#[cfg_attr(not(feature = "xpath"), path = "no_xpath.rs")]
+mod xpath;
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
-use openwire_client::wire::WireError;
+use openwire_client::wire::{Message, WireError};
 
 pub(crate) use equality::{Constant, Equality, Given};
 use expression::Condition;
@@ -90,9 +94,11 @@ impl Selector {
     /// An [`EvaluationError`] if the selector does not fit this message. Such a message is not selected; it must
     /// not be lost.
     pub fn matches(&self, message: &impl Properties) -> Result<bool, EvaluationError> {
+        let text = xpath::Text::default();
         evaluate::Evaluation {
             message,
             convert: self.convert,
+            document: &xpath::Document::new(&text, message.message()),
         }
         .matches(&self.condition)
     }
@@ -124,6 +130,11 @@ pub trait Properties {
 
     /// An application property; [`Operand::Null`] if there is none of this name.
     fn property(&self, name: &str) -> Result<Operand<'_>, EvaluationError>;
+
+    /// The message whose body `XPATH` looks into. Default none, and then `XPATH` is false.
+    fn message(&self) -> Option<&Message> {
+        None
+    }
 }
 
 macro_rules! headers {

@@ -4,6 +4,7 @@ use super::expression::{Condition, Field, Relation, Replace, Split, Value};
 use super::lexer::{Lexer, NoToken, Token};
 use super::like::LikePattern;
 use super::operand::Arithmetic;
+use super::xpath::XPath;
 use super::{CONVERT_PREFIX, Header, Selector, SelectorError, SelectorErrorKind, function};
 
 /// How deep expressions may nest: a third of a thread's 2 MiB stack, without optimisation too. Two levels are a
@@ -376,6 +377,13 @@ impl<'a> Parser<'a> {
         }
     }
 
+    fn xpath(&mut self) -> Result<Term, SelectorError> {
+        let at = self.at;
+        let text = self.string()?;
+        let xpath = XPath::parse(&text).map_err(|(kind, reason)| self.error(kind, at, reason))?;
+        self.made(0, Condition::XPath(xpath))
+    }
+
     fn unary(&mut self) -> Result<Term, SelectorError> {
         self.enter()?;
         let at = self.at;
@@ -389,14 +397,7 @@ impl<'a> Parser<'a> {
                 let condition = self.condition(at, operand)?;
                 self.made(depth, Condition::Not(Box::new(condition)))?
             }
-            Token::XPath => {
-                self.string()?;
-                return Err(self.error(
-                    SelectorErrorKind::Unsupported,
-                    at,
-                    "XPATH selectors are not supported by this broker",
-                ));
-            }
+            Token::XPath => self.xpath()?,
             // ActiveMQ has no evaluator for these: they are never true.
             Token::XQuery => {
                 self.string()?;

@@ -39,13 +39,20 @@ fn errors_tell_the_place() {
         ("NOPE(x)", (Type, 1, 1)),
         ("x LIKE 'a' ESCAPE 'ab'", (Type, 1, 19)),
         ("x = 9223372036854775808", (Number, 1, 5)),
-        ("XPATH '//a'", (Unsupported, 1, 1)),
         ("REGEX(y, x)", (Unsupported, 1, 7)),
         ("REGEX('(?=a)', x)", (Unsupported, 1, 7)),
         ("convert_string_expressions:x =", (Syntax, 1, 31)),
     ] {
         assert_eq!(refused(selector), expected, "{selector}");
     }
+}
+
+#[cfg(not(feature = "xpath"))]
+#[test]
+fn xpath_is_refused_with_what_it_needs() {
+    assert_eq!(refused("XPATH '//a'"), (SelectorErrorKind::Unsupported, 1, 7));
+    let error = Selector::parse("XPATH '//a'").unwrap_err();
+    assert!(error.to_string().contains("cargo feature `xpath`"), "{error}");
 }
 
 /// What ActiveMQ gets wrong in one of the two orders.
