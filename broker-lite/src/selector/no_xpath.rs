@@ -26,7 +26,7 @@ impl XPath {
 
 /// The text of a body, which nobody asks for.
 #[derive(Default)]
-pub(super) struct Text;
+pub(super) struct Text(());
 
 /// A body as XML, which nobody asks for.
 pub(super) struct Document<'a>(PhantomData<&'a Text>);
