@@ -36,6 +36,7 @@ fn run(consumers: i64, stored: bool) -> f64 {
         stored,
         resident_limit: usize::MAX,
         memory_limit: usize::MAX,
+        temp_limit: None,
         outcomes: OutcomeLimits::default(),
         rules: Default::default(),
         authorization: None,

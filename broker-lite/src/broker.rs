@@ -1,10 +1,10 @@
 //! A broker's life: built, started, stopped.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use std::{fmt, io};
 
 use openwire_client::environment::{self, now_millis, random};
 use openwire_client::wire::{BrokerId, Destination};
@@ -24,12 +24,12 @@ use crate::core::{
 use crate::error::BrokerError;
 use crate::ha::{Holder, Keeper, Lease, LockOptions, Locker, SharedFile};
 use crate::security::{Authenticator, Authorization, AuthorizationEntry, Secret};
-use crate::server::{BindError, Counters, Driver, Listener, ListenerStats, Server, Tls};
+use crate::server::{BindError, Counters, Driver, Listener, ListenerStats, Server, Stores, Tls};
 use crate::store::journal::{Durability, Journal, JournalOptions};
 use crate::store::memory::MemoryStore;
 #[cfg(feature = "sql")]
 use crate::store::sql::{self, SqlSettings, SqlStore};
-use crate::store::{Recovered, Store, StoreError, StoreStats, new_identity};
+use crate::store::{Recovered, Store, StoreError, StoreStats, TempStore, new_identity};
 
 /// How long a broker that stops waits for the store to confirm what clients asked for.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -438,6 +438,10 @@ impl BrokerBuilder {
             .transpose()
             .map_err(BrokerError::config)?;
 
+        let data_directory = match &config.storage {
+            Storage::Journal(directory) => Some(directory.clone()),
+            _ => None,
+        };
         let locker: Option<Box<dyn Locker>> = match (config.locker, &config.storage) {
             (Some(locker), _) => Some(locker),
             (None, Storage::Journal(directory)) => {
@@ -469,6 +473,7 @@ impl BrokerBuilder {
             keeper,
         } = opened;
         let store = CloseOnDrop::new(store);
+        let temp = open_temp(data_directory, &config.settings).await?;
         let mut listeners = Vec::new();
         for uri in listen {
             let wanted = uri.endpoint.to_string();
@@ -521,6 +526,7 @@ impl BrokerBuilder {
                 stored,
                 resident_limit: config.resident_limit,
                 memory_limit: config.memory_limit,
+                temp_limit: temp.as_ref().map(|(_, limit)| *limit),
                 outcomes: config.outcomes,
                 rules: config.settings.rules(),
                 authorization: config
@@ -537,7 +543,13 @@ impl BrokerBuilder {
             recovered,
         );
         // From here on nothing fails.
-        let (driver, completions) = Driver::new(core, store.keep());
+        let (driver, completions) = Driver::new(
+            core,
+            Stores {
+                main: store.keep(),
+                temp: temp.map(|(store, _)| store),
+            },
+        );
         let (stop, stopping) = watch::channel(false);
         let stop = Arc::new(stop);
         let server = Arc::new(Server {
@@ -682,8 +694,8 @@ impl Broker {
         }
         self.abort_tasks();
         driver.shutdown();
-        let store = driver.store().clone();
-        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        let stores: Vec<_> = driver.stores().cloned().collect();
+        let closed = tokio::task::spawn_blocking(move || close(&stores)).await;
         self.stopped = true;
         match closed {
             Ok(Ok(())) => {
@@ -713,7 +725,8 @@ impl Drop for Broker {
         self.stop.send_replace(true);
         self.abort_tasks();
         self.server.driver.shutdown();
-        if let Err(failure) = self.server.driver.store().close() {
+        let stores: Vec<_> = self.server.driver.stores().cloned().collect();
+        if let Err(failure) = close(&stores) {
             error!(
                 broker = &*self.name,
                 "the store was not closed in order: {failure}"
@@ -761,6 +774,41 @@ struct Opened {
     /// What is stored outlives the broker.
     stored: bool,
     keeper: Option<Keeper>,
+}
+
+/// Closes all stores; the first failure counts.
+fn close(stores: &[Arc<dyn Store>]) -> Result<(), StoreError> {
+    stores.iter().map(|store| store.close()).fold(Ok(()), Result::and)
+}
+
+/// Makes the place where non-persistent messages may lie, and says how many bytes of them.
+async fn open_temp(
+    data_directory: Option<PathBuf>,
+    settings: &Settings,
+) -> Result<Option<(Arc<dyn Store>, u64)>, BrokerError> {
+    let asked = settings.limits.temp_usage;
+    let Some(directory) = data_directory else {
+        if asked != Settings::default().limits.temp_usage {
+            return Err(BrokerError::config(
+                "limits.tempUsage needs a data directory: without one non-persistent messages are in memory only",
+            ));
+        }
+        return Ok(None);
+    };
+    let made = tokio::task::spawn_blocking(move || {
+        let store = TempStore::new(directory)?;
+        let free = store.free_space()?;
+        io::Result::Ok((store, free))
+    });
+    let made = made.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+    let (store, free) = made.map_err(|error| BrokerError::io("the temporary store", &error))?;
+    if free < asked {
+        info!(
+            asked,
+            free, "the disk has less space than tempUsage allows: that is the limit"
+        );
+    }
+    Ok(Some((Arc::new(store), asked.min(free))))
 }
 
 /// Opens what persistent messages go to.

@@ -54,6 +54,7 @@ impl Rig {
             stored,
             resident_limit: RESIDENT,
             memory_limit: usize::MAX,
+            temp_limit: None,
             outcomes: OutcomeLimits::default(),
             rules: Default::default(),
             authorization: None,

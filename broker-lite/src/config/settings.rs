@@ -162,7 +162,9 @@ pub struct LimitSettings {
     pub resident_limit: u64,
     /// `storeUsage`: bytes of the store, beyond which producers of persistent messages wait. Default 100 GiB.
     pub store_usage: u64,
-    /// `tempUsage`: bytes of non-persistent messages that are put aside on disk. Default 50 GiB.
+    /// `tempUsage`: bytes of non-persistent messages that lie on disk while memory is short, beyond which their producers
+    /// wait. At most what the disk has free when the broker starts. Default 50 GiB. Only for a broker with a data
+    /// directory; without one it is refused.
     pub temp_usage: u64,
     /// `jobSchedulerUsage`: bytes of messages that wait for their time. Default 50 GiB.
     pub job_scheduler_usage: u64,
@@ -259,13 +261,10 @@ impl Settings {
     pub(crate) fn not_served(&self) -> Vec<&'static str> {
         let usual = Self::default();
         let limits = &usual.limits;
-        let asked = [
-            (self.limits.temp_usage != limits.temp_usage, "limits.tempUsage"),
-            (
-                self.limits.job_scheduler_usage != limits.job_scheduler_usage,
-                "limits.jobSchedulerUsage",
-            ),
-        ];
+        let asked = [(
+            self.limits.job_scheduler_usage != limits.job_scheduler_usage,
+            "limits.jobSchedulerUsage",
+        )];
         let policies = self.policies.iter().map(|(_, policy)| policy);
         let of_policies = policies
             .chain([self.policies.default_policy()])

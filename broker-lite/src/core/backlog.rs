@@ -245,6 +245,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::core::spool::Spooled;
 
     fn entry(sequence: u64, priority: u8) -> Entry {
         Entry {
@@ -253,6 +254,7 @@ mod tests {
             redelivered: 0,
             stored: false,
             tied: false,
+            spooled: Spooled::No,
             priority,
             body: None,
         }

@@ -36,7 +36,7 @@ struct Part {
 
 /// What a browser comes upon.
 enum Sight {
-    Message(Entry),
+    Message(Place, Entry),
     /// It has to be read back first.
     Absent(Place),
     /// Not for this browser.
@@ -102,7 +102,10 @@ impl Core {
             };
             let (queue, next) = (part.queue, part.next);
             match self.sight(key, queue, next, until, turn.now) {
-                Sight::Message(entry) => self.show(key, queue, entry, turn),
+                Sight::Message(place, entry) => {
+                    self.show(key, queue, entry, turn);
+                    self.let_body_go(queue, place);
+                }
                 Sight::Absent(place) => {
                     self.browse_from(key, place);
                     self.load(queue, place, turn);
@@ -155,7 +158,7 @@ impl Core {
             // It may be given back later, and is not shown again then.
             part.next = place.next();
             if entry.body.as_ref().is_some_and(sees) {
-                return Sight::Message(entry);
+                return Sight::Message(place, entry);
             }
         }
         let Some((place, entry)) = ahead else {
@@ -165,7 +168,7 @@ impl Core {
             None => Sight::Absent(place),
             Some(message) if sees(message) => {
                 part.next = place.next();
-                Sight::Message(entry.clone())
+                Sight::Message(place, entry.clone())
             }
             Some(_) => Sight::Other(place),
         }

@@ -355,6 +355,7 @@ impl Core {
         for batch in &mut self.batches {
             batch.drop_queue(key);
         }
+        self.forget_spooled(&queue.spool, turn);
         if let Some(stored) = queue.key {
             self.stored_queues.remove(&stored);
             if queue.created {

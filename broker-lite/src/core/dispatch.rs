@@ -14,6 +14,7 @@ use super::once::Once;
 use super::queue::{Choice, Entry, QueueKey};
 use super::refusal::Refusal;
 use super::send::is_expired;
+use super::spool::Spooled;
 use super::subscription::{InFlight, Pull, Source, SubscriptionKey};
 use super::timer::Alarm;
 use super::{Core, Outcome, Turn};
@@ -60,11 +61,18 @@ impl Core {
         }
     }
 
-    /// Dispatches from a queue as far as messages and credit go.
+    /// Dispatches from a queue as far as messages and credit go. What nobody takes is spooled if memory is short.
     pub(super) fn dispatch(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
         if let Some(postponed) = &mut self.postponed {
             return postponed.add(key);
         }
+        self.dispatch_ready(key, turn);
+        if !self.queues[key.0].spool.candidates.is_empty() {
+            self.spool(key, turn);
+        }
+    }
+
+    fn dispatch_ready(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
         let queue = &self.queues[key.0];
         if !queue.browsers.is_empty() {
             self.serve_browsers(key, turn);
@@ -126,7 +134,7 @@ impl Core {
             return Readiness::Waits;
         }
         if is_expired(body, turn.now) {
-            if let Some(entry) = self.remove_waiting(key, place) {
+            if let Some(entry) = self.remove_waiting(key, place, turn) {
                 self.expire(key, entry, turn);
             }
             return Readiness::Gone;
@@ -148,16 +156,28 @@ impl Core {
     }
 
     /// Takes a message off its queue.
-    pub(super) fn remove_waiting(&mut self, key: QueueKey, place: Place) -> Option<Entry> {
-        let entry = self.queues[key.0].remove(place)?;
+    pub(super) fn remove_waiting(
+        &mut self,
+        key: QueueKey,
+        place: Place,
+        turn: &mut Turn<'_>,
+    ) -> Option<Entry> {
+        let mut entry = self.queues[key.0].remove(place)?;
+        self.unspool(key, &mut entry, turn);
         if entry.stored && entry.body.is_some() {
             self.resident_used -= entry.size as usize;
         }
         Some(entry)
     }
 
-    /// A stored message that nobody takes for now need not be in memory.
+    /// A message that lies on disk as well and that nobody takes for now need not be in memory. One that was spooled goes at
+    /// once, because memory was short.
     pub(super) fn let_body_go(&mut self, key: QueueKey, place: Place) {
+        if let Some(entry) = self.queues[key.0].backlog.get_mut(place)
+            && entry.spooled == Spooled::Away
+        {
+            entry.body = None;
+        }
         if self.resident_used <= self.config.resident_limit {
             return;
         }
@@ -177,6 +197,7 @@ impl Core {
         if entry.stored && entry.body.is_some() {
             self.resident_used -= entry.size as usize;
         }
+        self.unspool(key, &mut entry, turn);
         let first = self.join_group(key, consumer, &entry);
         if let Some(message) = &mut entry.body {
             let fields = Arc::make_mut(message);
@@ -417,7 +438,8 @@ impl Core {
 
     fn load_ahead(&mut self, key: QueueKey, place: Place, turn: &mut Turn<'_>) {
         let queue = &self.queues[key.0];
-        if queue.loading || queue.key.is_none() || queue.policy.lazy_dispatch {
+        let on_disk = queue.key.is_some() || queue.spool.key.is_some();
+        if queue.loading || !on_disk || queue.policy.lazy_dispatch {
             return;
         }
         let ahead = queue.backlog.iter_from(place).nth(LOAD_AHEAD);
@@ -429,9 +451,20 @@ impl Core {
     /// Asks for the next bodies that are not in memory.
     pub(super) fn load(&mut self, key: QueueKey, place: Place, turn: &mut Turn<'_>) {
         let queue = &mut self.queues[key.0];
-        let (false, Some(destination)) = (queue.loading, queue.key) else {
+        let absent = queue
+            .backlog
+            .iter_from(place)
+            .find(|(_, entry)| entry.body.is_none());
+        let Some((_, first)) = absent.filter(|_| !queue.loading) else {
             return;
         };
+        // One after the other, if some are here and some are there.
+        let spooled = first.spooled;
+        let destination = match spooled {
+            Spooled::No => queue.key,
+            Spooled::Leaving | Spooled::Away => queue.spool.key,
+        };
+        let Some(destination) = destination else { return };
         let (ahead, most) = match queue.policy.lazy_dispatch {
             true => (0, LAZY_MESSAGES),
             false => (LOAD_AHEAD, LOAD_MESSAGES),
@@ -442,7 +475,7 @@ impl Core {
             .iter_from(place)
             .map(|(_, entry)| entry)
             .take(ahead + most)
-            .filter(|entry| entry.body.is_none())
+            .filter(|entry| entry.body.is_none() && entry.spooled == spooled)
             .take_while(|entry| {
                 let fits = bytes < LOAD_BYTES;
                 bytes += entry.size as usize;
@@ -456,7 +489,10 @@ impl Core {
             .collect();
         if !keys.is_empty() {
             queue.loading = true;
-            turn.effects.push(Effect::Load { keys });
+            turn.effects.push(match spooled {
+                Spooled::No => Effect::Load { keys },
+                Spooled::Leaving | Spooled::Away => Effect::LoadSpooled { keys },
+            });
         }
     }
 

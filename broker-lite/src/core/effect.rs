@@ -34,6 +34,19 @@ pub enum Effect {
         /// Which, in order.
         keys: Vec<MessageKey>,
     },
+    /// A batch goes to the temporary store, in the order of these effects over all turns; [`Core::spooled`](super::Core::spooled)
+    /// takes what became of it.
+    Spool {
+        /// The changes.
+        batch: Batch,
+        /// What the core knows it by.
+        token: StoreToken,
+    },
+    /// Messages whose bodies are in the temporary store are needed: [`Core::loaded`](super::Core::loaded) takes them.
+    LoadSpooled {
+        /// Which, in order.
+        keys: Vec<MessageKey>,
+    },
     /// The connection ends once what was sent to it is written. The shell reports it lost as ever.
     Close {
         /// Which.
@@ -74,6 +87,7 @@ pub enum Then {
 pub struct Effects {
     list: Vec<Effect>,
     last_store: Option<usize>,
+    last_spool: Option<usize>,
     /// What the core is told by when the turn's batch is durable.
     token: Option<StoreToken>,
 }
@@ -87,6 +101,7 @@ impl Effects {
     /// Takes the effects out, in order.
     pub fn drain(&mut self) -> std::vec::Drain<'_, Effect> {
         self.last_store = None;
+        self.last_spool = None;
         self.token = None;
         self.list.drain(..)
     }
@@ -114,6 +129,20 @@ impl Effects {
 
     pub(super) fn push(&mut self, effect: Effect) {
         self.list.push(effect);
+    }
+
+    /// Adds a change to the turn's batch for the temporary store, which gets this token if it begins; true if it does.
+    pub(super) fn spool(&mut self, op: Op, token: StoreToken) -> bool {
+        if let Some(at) = self.last_spool
+            && let Some(Effect::Spool { batch, .. }) = self.list.get_mut(at)
+        {
+            batch.ops.push(op);
+            return false;
+        }
+        self.last_spool = Some(self.list.len());
+        let batch = Batch { ops: vec![op] };
+        self.list.push(Effect::Spool { batch, token });
+        true
     }
 
     /// Adds changes to the turn's batch.

@@ -22,8 +22,12 @@ impl Core {
     /// Puts a message on a queue where it belongs, and sees to it that it ends when its time is over.
     pub(super) fn put_waiting(&mut self, key: QueueKey, entry: Entry, now: i64) {
         let expiration = entry.body.as_ref().map_or(0, |message| message.expiration);
+        let short_of_memory = !entry.stored && self.is_beyond_mark(key);
         let queue = &mut self.queues[key.0];
         let place = queue.backlog.place(&entry);
+        if short_of_memory {
+            queue.spool.candidates.push(place);
+        }
         queue.put(entry);
         if expiration > 0 {
             self.note_expiration(key, place, expiration, now);
@@ -77,7 +81,7 @@ impl Core {
                     return true;
                 }
                 Some(_) => {
-                    if let Some(entry) = self.remove_waiting(key, place) {
+                    if let Some(entry) = self.remove_waiting(key, place, turn) {
                         self.expire(key, entry, turn);
                     }
                 }

@@ -18,6 +18,7 @@ use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
 use super::route::Routes;
 use super::send::is_expired;
+use super::spool::Spooled;
 use super::timer::Alarm;
 use super::{Core, Outcome, Turn};
 use crate::store::accounting_size;
@@ -33,6 +34,8 @@ pub(super) enum Limit {
     Memory,
     /// Messages in the store.
     Store,
+    /// Messages that live in memory only and lie in the temporary store meanwhile.
+    Temp,
     /// What a queue's policy lets it have in memory.
     Queue(QueueKey),
 }
@@ -68,6 +71,8 @@ impl Core {
         let size = entry.size as usize;
         if entry.stored {
             self.stored_used += size;
+        } else if entry.spooled != Spooled::No {
+            self.spool.used += size;
         } else {
             self.memory_used += size;
             if let Some(queue) = self.queues.get_mut(queue.0) {
@@ -81,6 +86,8 @@ impl Core {
         let size = entry.size as usize;
         if entry.stored {
             self.stored_used -= size;
+        } else if entry.spooled != Spooled::No {
+            self.spool.used -= size;
         } else {
             self.memory_used -= size;
             if let Some(queue) = self.queues.get_mut(queue.0) {
@@ -120,8 +127,12 @@ impl Core {
             }
         };
         let limits = match kept {
-            true => [Some(Limit::Store), None],
-            false => [Some(Limit::Memory), queue.map(Limit::Queue)],
+            true => [Some(Limit::Store), None, None],
+            false => {
+                let spools = queue.filter(|key| self.may_spool(&self.queues[key.0]));
+                let temp = spools.map(|_| Limit::Temp);
+                [Some(Limit::Memory), queue.map(Limit::Queue), temp]
+            }
         };
         limits.into_iter().flatten().find(|limit| self.is_reached(*limit))
     }
@@ -130,6 +141,7 @@ impl Core {
         match limit {
             Limit::Memory => self.is_full(),
             Limit::Store => self.stored_used as u64 >= self.config.rules.store_limit,
+            Limit::Temp => self.is_temp_full(),
             Limit::Queue(key) => self.queues.get(key.0).is_some_and(|queue| {
                 let most = queue.policy.memory_limit;
                 most > 0 && queue.policy.producer_flow_control && queue.memory_used as u64 >= most
@@ -231,6 +243,7 @@ impl Core {
         let (what, most) = match limit {
             Limit::Memory => ("memory limit", self.config.memory_limit as u64),
             Limit::Store => ("store limit", self.config.rules.store_limit),
+            Limit::Temp => ("temp limit", self.config.temp_limit.unwrap_or(0)),
             Limit::Queue(key) => {
                 let queue = self.queues.get(key.0);
                 (

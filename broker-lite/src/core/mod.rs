@@ -13,6 +13,7 @@
 //! | `slow_consumer` | who does not keep up, and what becomes of them |
 //! | `dispatch` | a message goes to a consumer; bodies come back from the store |
 //! | `durable` | what was stored became durable, or was refused |
+//! | `spool` | what waits and is not persistent lies on disk when memory runs short |
 //! | `acknowledge` | a message was consumed, or given up |
 //! | `transaction` | local transactions and branches of distributed ones |
 //! | `outcomes` | which of them were committed lately |
@@ -57,6 +58,7 @@ mod rules;
 mod schedule;
 mod send;
 mod slow_consumer;
+mod spool;
 mod statistics;
 mod subscriber;
 mod subscribers;
@@ -102,6 +104,7 @@ pub(crate) use refusal::not_stored;
 pub use rules::{Rules, SchedulerRules};
 use schedule::Jobs;
 pub use schedule::{Scheduled, ScheduledJob};
+use spool::{Spool, Spooled};
 pub use statistics::{DestinationStats, StatisticsOptions};
 use subscription::Subscription;
 use timer::Alarms;
@@ -127,6 +130,9 @@ pub struct CoreConfig {
     /// until their end, except persistent messages for one queue each, which can wait in the store: any other for which
     /// there is no room is refused, and the transaction is rolled back.
     pub memory_limit: usize,
+    /// Bytes of messages that live in memory only and may lie in a temporary store while they wait; none if there is
+    /// no such store.
+    pub temp_limit: Option<u64>,
     /// How long the outcomes of transactions are kept.
     pub outcomes: OutcomeLimits,
     /// What holds for destinations and messages.
@@ -156,6 +162,8 @@ pub struct Stats {
     pub memory_used: usize,
     /// Bytes of messages that lie in the store, as the broker counts them.
     pub stored_used: usize,
+    /// Bytes of messages that live in memory only and lie in the temporary store meanwhile.
+    pub temp_used: usize,
     /// Producers that wait for room, each once for each destination.
     pub blocked: usize,
     /// Sends that are held back.
@@ -260,6 +268,7 @@ pub struct Core {
     stored_used: usize,
     /// Bytes of those that are in memory as well.
     resident_used: usize,
+    spool: Spool,
     stats: Stats,
     /// What had been counted when the statistics that messages ask for were last set back.
     statistics_since: Stats,
@@ -346,6 +355,7 @@ impl Core {
             memory_used: 0,
             stored_used: 0,
             resident_used: 0,
+            spool: Spool::default(),
             stats: Stats::default(),
             statistics_since: Stats::default(),
         };
@@ -483,7 +493,7 @@ impl Core {
         self.connections.remove(connection.0 as usize);
     }
 
-    /// Messages asked for with [`Effect::Load`] are there.
+    /// Messages asked for with [`Effect::Load`] or [`Effect::LoadSpooled`] are there.
     ///
     /// If the store failed, their queues stand still: a failed store takes nothing more, and the shell stops
     /// the broker.
@@ -523,7 +533,9 @@ impl Core {
                 None => {
                     tracing::error!(queue = %queue.destination, sequence = key.sequence, "a stored message is gone");
                     self.stats.discarded += 1;
-                    queue.backlog.remove(place);
+                    if let Some(entry) = self.remove_waiting(queue_key, place, turn) {
+                        self.uncount(queue_key, &entry);
+                    }
                 }
             }
         }
@@ -533,6 +545,7 @@ impl Core {
             self.dispatch(queue, turn);
             self.end_pulls(queue, turn);
         }
+        self.resume_producers(turn);
     }
 
     /// The body of a message that waits was read back.
@@ -544,7 +557,9 @@ impl Core {
         if entry.body.is_some() {
             return;
         }
-        self.resident_used += entry.size as usize;
+        if entry.spooled == Spooled::No {
+            self.resident_used += entry.size as usize;
+        }
         let expiration = message.expiration;
         entry.body = Some(message);
         if expiration > 0 {
@@ -560,6 +575,7 @@ impl Core {
             consumers: self.subscriptions.len(),
             memory_used: self.memory_used,
             stored_used: self.stored_used,
+            temp_used: self.spool.used,
             held_back: self.flow.len(),
             outcomes: self.outcomes.len(),
             scheduled: self.jobs.waiting.len(),

@@ -13,6 +13,7 @@ use super::backlog::{Backlog, Place};
 use super::classes::{ClassKey, Classes};
 use super::durable_subscription::DurableSubscription;
 use super::groups::Groups;
+use super::spool::{QueueSpool, Spooled};
 use super::statistics::Counts;
 use super::subscription::{Sight, SubscriptionKey};
 use crate::policy::Policy;
@@ -36,6 +37,8 @@ pub(super) struct Entry {
     pub(super) stored: bool,
     /// It does not, but was sent in a transaction that stored something, and stands or falls with it.
     pub(super) tied: bool,
+    /// Whether it lies in the temporary store while it waits.
+    pub(super) spooled: Spooled,
     /// `JMSPriority`.
     pub(super) priority: u8,
     /// The message; none while only the store has it.
@@ -118,6 +121,7 @@ pub(super) struct Queue {
     pub(super) marking: bool,
     /// Bodies are on their way from the store.
     pub(super) loading: bool,
+    pub(super) spool: QueueSpool,
 }
 
 impl Queue {
@@ -148,6 +152,7 @@ impl Queue {
             mark: 0,
             marking: false,
             loading: false,
+            spool: QueueSpool::default(),
         }
     }
 
@@ -439,6 +444,7 @@ mod tests {
             redelivered: 0,
             stored: false,
             tied: false,
+            spooled: Spooled::No,
             priority: 4,
             body: None,
         };

@@ -8,6 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::destinations::Target;
 use super::durable_subscription::DurableSubscription;
 use super::queue::{Entry, Queue, QueueKey};
+use super::spool::Spooled;
 use super::subscription::{InFlight, Sight};
 use super::timer::Alarm;
 use super::{Core, Effects, Turn};
@@ -225,6 +226,7 @@ fn entry_of(message: &RecoveredMessage, redelivered: u32) -> Entry {
         redelivered,
         stored: true,
         tied: false,
+        spooled: Spooled::No,
         priority: message.priority,
         body: None,
     }

@@ -13,6 +13,7 @@ use super::expiry::millis;
 use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
 use super::send::is_expired;
+use super::spool::Spooled;
 use super::subscriber::Aftermath;
 use super::subscription::SubscriptionKey;
 use super::timer::Alarm;
@@ -285,7 +286,7 @@ impl Core {
         // What it got the last time, and has not taken, comes anew.
         for sequence in std::mem::take(&mut durable.recalled) {
             let place = self.queues[key.0].find(sequence);
-            if let Some(entry) = place.and_then(|place| self.remove_waiting(key, place)) {
+            if let Some(entry) = place.and_then(|place| self.remove_waiting(key, place, turn)) {
                 self.uncount(key, &entry);
             }
         }
@@ -346,6 +347,7 @@ impl Core {
             redelivered: 0,
             stored: false,
             tied,
+            spooled: Spooled::No,
             priority: message.priority.clamp(0, 9) as u8,
             body: Some(message),
         };

@@ -12,6 +12,7 @@ use super::once::Once;
 use super::queue::{Entry, QueueKey};
 use super::refusal::Refusal;
 use super::route::Routes;
+use super::spool::Spooled;
 use super::{Core, Outcome, Turn};
 use crate::policy::is_to_be_retained;
 use crate::security::Action;
@@ -258,6 +259,7 @@ impl Core {
             redelivered: message.redelivery_counter.max(0) as u32,
             stored,
             tied: tied && !stored,
+            spooled: Spooled::No,
             priority: message.priority.clamp(0, 9) as u8,
             body: Some(message),
         };

@@ -9,7 +9,7 @@ use super::fields::{FieldError, FieldValue, Fields, bytes, flag, limit, millis, 
 use super::pattern::{Pattern, PatternMap};
 use super::strategy::{
     self, Audit, DeadLetterStrategy, DispatchPolicy, Eviction, GroupMap, NetworkReplay, PendingLimit,
-    Recovery, SlowConsumers,
+    PendingQueue, Recovery, SlowConsumers,
 };
 
 macro_rules! policy {
@@ -79,6 +79,11 @@ policy! {
     /// `storeUsageHighWaterMark`: the share of the store, in percent, at which persistent messages have to wait. Default
     /// 100.
     store_usage_high_water_mark: u8 = 100, "storeUsageHighWaterMark" by percent;
+    /// `cursorMemoryHighWaterMark`: the share of the memory of the broker and of the queue, in percent, from which on
+    /// non-persistent messages that wait go to the temporary store. Default 70.
+    cursor_memory_high_water_mark: u8 = 70, "cursorMemoryHighWaterMark" by percent;
+    /// `pendingQueuePolicy`: whether they do. Default `storeCursor`: they do.
+    pending_queue: PendingQueue = PendingQueue::default(), "pendingQueuePolicy" by strategy::pending_queue;
     /// `sendFailIfNoSpace`: a send for which there is no room fails at once rather than wait. Default `None`: as
     /// the broker's limits say.
     send_fail_if_no_space: Option<bool> = None, "sendFailIfNoSpace" by |value| flag(value).map(Some);
@@ -189,14 +194,6 @@ impl Policy {
         (
             "useCache",
             "messages are kept in memory as far as residentLimit goes",
-        ),
-        (
-            "cursorMemoryHighWaterMark",
-            "there are no cursors: residentLimit bounds the bodies in memory",
-        ),
-        (
-            "pendingQueuePolicy",
-            "there are no cursors: the index of a queue is in memory, its bodies in the store",
         ),
         (
             "pendingSubscriberPolicy",

@@ -28,6 +28,6 @@ pub use recovery::{RETAIN, RETAINED, RecoveryBuffer, is_to_be_retained};
 pub use redelivery::{GivenUp, Redelivery, RedeliveryPolicy};
 pub use strategy::{
     AbortLimits, Audit, DeadLetterStrategy, DeadLetters, DispatchPolicy, Eviction, Filter, GroupMap,
-    IndividualDeadLetters, NetworkReplay, PendingLimit, Recovery, SlowConsumers,
+    IndividualDeadLetters, NetworkReplay, PendingLimit, PendingQueue, Recovery, SlowConsumers,
 };
 pub use timestamp::Timestamping;

@@ -313,6 +313,17 @@ pub enum DispatchPolicy {
     },
 }
 
+/// `pendingQueuePolicy`: where non-persistent messages of a queue wait when memory is short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PendingQueue {
+    /// `storeCursor`, `fileQueueCursor`: in the temporary store, if the broker has one. ActiveMQ's two differ in where
+    /// they list messages; here the list is always in memory. The default.
+    #[default]
+    Store,
+    /// `vmQueueCursor`: in memory, always. Those of temporary queues do so in any case, as in ActiveMQ.
+    Vm,
+}
+
 /// `messageGroupMapFactoryType`: how a queue remembers which consumer has which message group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupMap {
@@ -537,6 +548,17 @@ pub(super) fn eviction(value: FieldValue) -> Result<(Eviction, Option<usize>), F
     let watermark = fields.take("evictExpiredMessagesHighWatermark", number)?;
     fields.finish()?;
     Ok((eviction, watermark))
+}
+
+pub(super) fn pending_queue(value: FieldValue) -> Result<PendingQueue, FieldError> {
+    let (kind, fields) = typed(value)?;
+    let pending = match kind.as_str() {
+        "store" | "storeCursor" | "fileQueue" | "fileQueueCursor" => PendingQueue::Store,
+        "vmQueue" | "vmQueueCursor" => PendingQueue::Vm,
+        kind => return unknown(kind, "storeCursor, fileQueueCursor, vmQueueCursor"),
+    };
+    fields.finish()?;
+    Ok(pending)
 }
 
 pub(super) fn slow_consumers(value: FieldValue) -> Result<SlowConsumers, FieldError> {

@@ -29,6 +29,7 @@ use crate::core::ConnectionKey;
 use crate::ha::Lost;
 use crate::protocol::openwire::{Beat, Heartbeat, Input};
 use crate::security::{Caller, LoginError, Principal};
+use crate::store::Store;
 
 /// Commands handed to the core in one turn. A read buffer full of the smallest commands holds more; others
 /// shall get their turn in between.
@@ -403,8 +404,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// True if the store can take more.
     fn poll_store(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.store_ready.is_none() && self.driver.store().backlog() > STORE_BACKLOG {
-            let store = self.driver.store().clone();
+        let busy = |store: &&Arc<dyn Store>| store.backlog() > STORE_BACKLOG;
+        if self.store_ready.is_none()
+            && let Some(store) = self.driver.stores().find(busy)
+        {
+            let store = store.clone();
             self.store_ready = Some(Box::pin(async move { store.ready().await }));
         }
         if let Some(ready) = &mut self.store_ready {
@@ -609,7 +613,7 @@ mod tests {
     use crate::core::{AdvisoryOptions, Core, CoreConfig, OutcomeLimits, UserIds};
     use crate::protocol::openwire::{OutcomesKept, handshake};
     use crate::security::{Authenticator, Settings};
-    use crate::server::Counters;
+    use crate::server::{Counters, Stores};
     use crate::store::Recovered;
     use crate::store::memory::MemoryStore;
 
@@ -623,6 +627,7 @@ mod tests {
                 stored: false,
                 resident_limit: 0,
                 memory_limit: usize::MAX,
+                temp_limit: None,
                 outcomes: OutcomeLimits::default(),
                 rules: Arc::default(),
                 authorization: None,
@@ -633,7 +638,13 @@ mod tests {
             },
             Recovered::default(),
         );
-        let (driver, completions) = Driver::new(core, Arc::new(MemoryStore::new()));
+        let (driver, completions) = Driver::new(
+            core,
+            Stores {
+                main: Arc::new(MemoryStore::new()),
+                temp: None,
+            },
+        );
         tokio::spawn(driver.clone().run(completions));
         let (stop, stopping) = watch::channel(false);
         let server = Arc::new(Server {

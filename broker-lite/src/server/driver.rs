@@ -29,7 +29,7 @@ use crate::core::{
     not_stored,
 };
 use crate::security::Principal;
-use crate::store::{Batch, Bodies, Store, StoreError};
+use crate::store::{Batch, Bodies, MessageKey, Store, StoreError};
 
 /// How many completions are handed to the core in one turn, so that others get theirs.
 const COMPLETIONS_PER_TURN: usize = 256;
@@ -40,10 +40,18 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 /// Drives the core, whose time is milliseconds since 1970. See the module.
 pub(crate) struct Driver {
     turn: Mutex<Turn>,
-    store: Arc<dyn Store>,
+    stores: Stores,
     answers: Answers,
     /// The core wants its tick sooner than the timer is set for.
     sooner: Notify,
+}
+
+/// What the core writes to.
+pub(crate) struct Stores {
+    /// What outlives the broker.
+    pub(crate) main: Arc<dyn Store>,
+    /// What does not, and is asked for only if the core was told of it.
+    pub(crate) temp: Option<Arc<dyn Store>>,
 }
 
 /// What the lock protects.
@@ -69,6 +77,7 @@ enum Stage {
 pub(crate) enum Completion {
     Stored(StoreToken, Result<(), StoreError>),
     Loaded(Bodies),
+    Spooled(StoreToken, Result<(), StoreError>),
     Barrier(oneshot::Sender<()>),
 }
 
@@ -90,7 +99,7 @@ enum Waiting {
 
 impl Driver {
     /// A driver, and what [`run`](Self::run) needs.
-    pub(crate) fn new(core: Core, store: Arc<dyn Store>) -> (Arc<Self>, mpsc::UnboundedReceiver<Completion>) {
+    pub(crate) fn new(core: Core, stores: Stores) -> (Arc<Self>, mpsc::UnboundedReceiver<Completion>) {
         // Unbounded, because a store must not block. What goes through is bounded by what the core waits
         // for, and that by the store's backlog, which stops the connections.
         let (completions, receiver) = mpsc::unbounded_channel();
@@ -102,7 +111,7 @@ impl Driver {
                 alarm: None,
                 stage: Stage::Running,
             }),
-            store,
+            stores,
             answers: Answers {
                 completions,
                 failure: Arc::new(watch::Sender::new(None)),
@@ -115,7 +124,12 @@ impl Driver {
 
     /// The store that is written to.
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+        &self.stores.main
+    }
+
+    /// All stores that are written to, the temporary one first.
+    pub(crate) fn stores(&self) -> impl Iterator<Item = &Arc<dyn Store>> {
+        self.stores.temp.iter().chain([&self.stores.main])
     }
 
     /// For how long the outcomes of transactions are known at this moment, in milliseconds.
@@ -237,7 +251,7 @@ impl Driver {
     pub(crate) async fn barrier(&self) {
         let (done, passed) = oneshot::channel();
         let answers = self.answers.clone();
-        self.store.append(
+        self.stores.main.append(
             Batch::default(),
             Box::new(move |_| answers.complete(Completion::Barrier(done))),
         );
@@ -265,7 +279,7 @@ impl Driver {
                 return None;
             }
             let result = work(&mut turn, now_millis());
-            turn.apply(&*self.store, &self.answers, &mut sleepers);
+            turn.apply(&self.stores, &self.answers, &mut sleepers);
             let deadline = turn.core.next_deadline();
             let sooner = match (deadline, turn.alarm) {
                 (Some(deadline), Some(alarm)) => deadline < alarm,
@@ -326,6 +340,9 @@ impl Driver {
                     Completion::Stored(token, result) => {
                         turn.core.stored(now, token, result, &mut turn.effects);
                     }
+                    Completion::Spooled(token, result) => {
+                        turn.core.spooled(now, token, result, &mut turn.effects);
+                    }
                     Completion::Loaded(result) => turn.core.loaded(now, result, &mut turn.effects),
                     Completion::Barrier(done) => passed.push(done),
                 }
@@ -341,7 +358,7 @@ impl Driver {
 
 impl Turn {
     /// Does what the core asked for, in order.
-    fn apply(&mut self, store: &dyn Store, answers: &Answers, sleepers: &mut Vec<Waker>) {
+    fn apply(&mut self, stores: &Stores, answers: &Answers, sleepers: &mut Vec<Waker>) {
         let mut congested = Vec::new();
         for effect in self.effects.drain() {
             let sleeper = match effect {
@@ -365,15 +382,40 @@ impl Turn {
                         })
                         .collect();
                     let answers = answers.clone();
-                    store.append(batch, Box::new(move |result| answers.stored(waiting, result)));
+                    stores
+                        .main
+                        .append(batch, Box::new(move |result| answers.stored(waiting, result)));
                     None
                 }
                 Effect::Load { keys } => {
                     let answers = answers.clone();
-                    store.load(
+                    stores.main.load(
                         keys,
                         Box::new(move |result| answers.complete(Completion::Loaded(result))),
                     );
+                    None
+                }
+                Effect::Spool { batch, token } => {
+                    let answers = answers.clone();
+                    if let Some(temp) = &stores.temp {
+                        temp.append(
+                            batch,
+                            Box::new(move |result| answers.complete(Completion::Spooled(token, result))),
+                        );
+                    }
+                    None
+                }
+                Effect::LoadSpooled { keys } => {
+                    let answers = answers.clone();
+                    if let Some(temp) = &stores.temp {
+                        let wanted = keys.clone();
+                        temp.load(
+                            keys,
+                            Box::new(move |result| {
+                                answers.complete(Completion::Loaded(read(result, wanted)))
+                            }),
+                        );
+                    }
                     None
                 }
                 Effect::Close { connection, reason } => self
@@ -395,6 +437,14 @@ impl Turn {
             self.core.congested(connection);
         }
     }
+}
+
+/// What the temporary store cannot read is gone: these messages are not persistent, and the broker goes on without them.
+fn read(result: Bodies, wanted: Vec<MessageKey>) -> Bodies {
+    Ok(result.unwrap_or_else(|failure| {
+        error!("the temporary store cannot be read: {failure}");
+        wanted.into_iter().map(|key| (key, None)).collect()
+    }))
 }
 
 impl Answers {

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::ha::Lease;
 use crate::security::Authenticator;
 
-pub(crate) use driver::Driver;
+pub(crate) use driver::{Driver, Stores};
 pub(crate) use listener::{BindError, Listener};
 pub(crate) use tls::Tls;
 

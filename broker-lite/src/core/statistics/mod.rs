@@ -11,6 +11,7 @@ use super::destinations::Target;
 use super::queue::{Entry, QueueKey};
 use super::subscription::Subscription;
 use super::topic::{Topic, TopicKey};
+use crate::core::spool::Spooled;
 pub use requests::StatisticsOptions;
 
 /// What is counted of a queue or topic: ActiveMQ's `DestinationStatistics`.
@@ -117,15 +118,15 @@ impl Counts {
     }
 
     /// A message is on the queue.
-    fn hold(&mut self, entry: &Entry) {
-        if !entry.stored {
+    pub(super) fn hold(&mut self, entry: &Entry) {
+        if !entry.stored && entry.spooled == Spooled::No {
             self.memory += u64::from(entry.size);
         }
     }
 
     /// The opposite of [`Counts::hold`].
-    fn release(&mut self, entry: &Entry) {
-        if !entry.stored {
+    pub(super) fn release(&mut self, entry: &Entry) {
+        if !entry.stored && entry.spooled == Spooled::No {
             self.memory = self.memory.saturating_sub(u64::from(entry.size));
         }
     }

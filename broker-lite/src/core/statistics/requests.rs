@@ -213,10 +213,16 @@ impl Core {
         }
         let mut map = self.identity();
         put_common(&mut map, &all, self.config.memory_limit);
-        for kind in ["store", "temp"] {
-            map.insert(format!("{kind}PercentUsage"), 0_i32);
-            map.insert(format!("{kind}Usage"), 0_i64);
-            map.insert(format!("{kind}Limit"), 0_i64);
+        let (temp, limit) = (self.spool.used as u64, self.config.temp_limit.unwrap_or(0));
+        for (kind, used, limit) in [("store", 0, 0), ("temp", temp, limit)] {
+            let percent = used.saturating_mul(100).checked_div(limit).unwrap_or(0);
+            let long = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+            map.insert(
+                format!("{kind}PercentUsage"),
+                i32::try_from(percent).unwrap_or(i32::MAX),
+            );
+            map.insert(format!("{kind}Usage"), long(used));
+            map.insert(format!("{kind}Limit"), long(limit));
         }
         let options = self.config.statistics.as_ref();
         for (key, scheme) in [

@@ -15,6 +15,7 @@ mod refused;
 mod rig;
 mod schedule;
 mod selected;
+mod spool;
 mod statistics;
 mod topics;
 mod xa;

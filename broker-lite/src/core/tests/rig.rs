@@ -6,8 +6,8 @@ use std::sync::Arc;
 use openwire_client::wire::*;
 
 use crate::core::{
-    AdvisoryOptions, ConnectionKey, Core, CoreConfig, Effect, Effects, OutcomeLimits, Stats, Then, UserIds,
-    not_stored,
+    AdvisoryOptions, ConnectionKey, Core, CoreConfig, Effect, Effects, OutcomeLimits, Stats, StoreToken,
+    Then, UserIds, not_stored,
 };
 use crate::store::{
     Committed, DestinationKey, MessageKey, Op, Prepared, Recovered, RecoveredDestination, RecoveredMessage,
@@ -29,6 +29,7 @@ pub(super) struct Rig {
     /// What waits for the store, and whether it was refused.
     waiting: Vec<(Then, bool)>,
     loads: Vec<Vec<MessageKey>>,
+    pub(super) temp: Temp,
     stored: BTreeMap<MessageKey, (Arc<Message>, u32)>,
     names: BTreeMap<DestinationKey, (StoredDestination, u64)>,
     prepared: BTreeMap<DestinationKey, Arc<Prepared>>,
@@ -36,6 +37,52 @@ pub(super) struct Rig {
     committed: Vec<Committed>,
     forgotten: i64,
     pub(super) next_client: u32,
+}
+
+/// A temporary store.
+#[derive(Default)]
+pub(super) struct Temp {
+    pub(super) messages: BTreeMap<MessageKey, Arc<Message>>,
+    pub(super) destinations: Vec<DestinationKey>,
+    /// It tells what became of what it was given only once this is false again.
+    pub(super) slow: bool,
+    pub(super) refusing: bool,
+    /// What it has not told of yet.
+    told: Vec<(StoreToken, Result<(), StoreError>)>,
+    loads: Vec<Vec<MessageKey>>,
+}
+
+impl Temp {
+    fn append(&mut self, ops: Vec<Op>, token: StoreToken) {
+        let unknown = |key: &MessageKey, created: &[DestinationKey]| {
+            !created.contains(&key.destination) && !self.destinations.contains(&key.destination)
+        };
+        let mut created = Vec::new();
+        let mut fits = true;
+        for op in &ops {
+            match op {
+                Op::CreateDestination { key, .. } => created.push(*key),
+                Op::Put { key, .. } if self.refusing || unknown(key, &created) => fits = false,
+                _ => {}
+            }
+        }
+        if !fits {
+            return self.told.push((token, Err(StoreError::Full("no space".into()))));
+        }
+        self.told.push((token, Ok(())));
+        for op in ops {
+            match op {
+                Op::CreateDestination { key, .. } => self.destinations.push(key),
+                Op::RemoveDestination { key } => {
+                    self.destinations.retain(|&destination| destination != key);
+                    self.messages.retain(|message, _| message.destination != key);
+                }
+                Op::Put { key, message } => drop(self.messages.insert(key, message)),
+                Op::Remove { key } => drop(self.messages.remove(&key)),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }
 
 /// A client's connection with one session.
@@ -98,6 +145,7 @@ impl Rig {
             stored,
             resident_limit: usize::MAX,
             memory_limit: usize::MAX,
+            temp_limit: None,
             outcomes: OutcomeLimits::default(),
             rules: Arc::default(),
             authorization: None,
@@ -127,6 +175,7 @@ impl Rig {
             refusing: false,
             waiting: Vec::new(),
             loads: Vec::new(),
+            temp: Temp::default(),
             stored: BTreeMap::new(),
             names: BTreeMap::new(),
             prepared: BTreeMap::new(),
@@ -213,15 +262,24 @@ impl Rig {
                         self.waiting.extend(then.into_iter().map(|then| (then, refused)));
                     }
                     Effect::Load { keys } => self.loads.push(keys),
+                    Effect::Spool { batch, token } => self.temp.append(batch.ops, token),
+                    Effect::LoadSpooled { keys } => self.temp.loads.push(keys),
                     Effect::Close { connection, .. } => self.closed.push(connection),
                     Effect::Pause { connection } => self.paused.push(connection),
                     Effect::Resume { connection } => self.paused.retain(|&paused| paused != connection),
                 }
             }
-            if self.slow_store || (self.waiting.is_empty() && self.loads.is_empty()) {
+            let main = !(self.slow_store || self.waiting.is_empty() && self.loads.is_empty());
+            let temp = !(self.temp.slow || self.temp.told.is_empty() && self.temp.loads.is_empty());
+            if !main && !temp {
                 return;
             }
-            self.finish_store();
+            if main {
+                self.finish_store();
+            }
+            if temp {
+                self.finish_temp();
+            }
         }
     }
 
@@ -288,6 +346,25 @@ impl Rig {
             let found = found.collect();
             self.core.loaded(self.now, Ok(found), &mut self.effects);
         }
+    }
+
+    fn finish_temp(&mut self) {
+        for (token, result) in std::mem::take(&mut self.temp.told) {
+            self.core.spooled(self.now, token, result, &mut self.effects);
+        }
+        for keys in std::mem::take(&mut self.temp.loads) {
+            let found = keys
+                .into_iter()
+                .map(|key| (key, self.temp.messages.get(&key).cloned()));
+            let found = found.collect();
+            self.core.loaded(self.now, Ok(found), &mut self.effects);
+        }
+    }
+
+    /// The temporary store has caught up.
+    pub(super) fn release_temp(&mut self) {
+        self.temp.slow = false;
+        self.settle();
     }
 
     fn apply(&mut self, op: Op) {

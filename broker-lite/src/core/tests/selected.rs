@@ -11,6 +11,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::super::backlog::Place;
 use super::super::queue::{Choice, Entry, Queue};
+use super::super::spool::Spooled;
 use super::super::subscription::{Sight, SubscriptionKey};
 use crate::policy::Policy;
 use crate::selector::Selector;
@@ -110,6 +111,7 @@ impl Crowd {
             redelivered: 0,
             stored: false,
             tied: false,
+            spooled: Spooled::No,
             priority: self.random.random_range(0..10),
             body: Some(Arc::new(message)),
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use openwire_client::wire::*;
 
 use super::rig::{Client, QUEUE, Rig};
-use crate::core::{DestinationStats, StatisticsOptions};
+use crate::core::{DestinationStats, Rules, StatisticsOptions};
+use crate::policy::{Pattern, Policies, Policy};
 
 fn stats(rig: &Rig, destination: &Destination) -> DestinationStats {
     rig.core.destination_stats(destination).expect("it is there")
@@ -211,6 +212,38 @@ fn destinations_are_asked_for_by_name() {
     has(&answers[0], &[("firstMessageTimestamp", Value::Long(rig.now))]);
     // A request is no message: nothing is made for it.
     assert_eq!(rig.stats().destinations, 2);
+}
+
+#[test]
+fn the_broker_tells_of_its_temporary_store() {
+    let mut rig = Rig::with(true, |config| {
+        config.statistics = Some(StatisticsOptions::default());
+        config.temp_limit = Some(4096);
+        let at_once = Policy::new().cursor_memory_high_water_mark(0);
+        config.rules = Arc::new(Rules {
+            policies: Policies::new().with(Pattern::queue(QUEUE), at_once),
+            ..Rules::default()
+        });
+    });
+    let client = rig.connect();
+    rig.consume_from(client, 1, 100, Destination::queue("ANSWERS"))
+        .unwrap();
+    rig.send_with(client, 1, |message| message.persistent = false);
+    let broker = Destination::queue("ActiveMQ.Statistics.Broker");
+    let of_queue = Destination::queue(&format!("ActiveMQ.Statistics.Destination.{QUEUE}"));
+    has(
+        &request(&mut rig, client, &broker, None)[0],
+        &[
+            ("tempPercentUsage", Value::Int(25)),
+            ("tempUsage", Value::Long(1024)),
+            ("tempLimit", Value::Long(4096)),
+            ("memoryUsage", Value::Long(0)),
+        ],
+    );
+    has(
+        &request(&mut rig, client, &of_queue, None)[0],
+        &[("memoryUsage", Value::Long(0)), ("size", Value::Long(1))],
+    );
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::core::once::Once;
 use crate::core::queue::{Entry, QueueKey};
 use crate::core::refusal::{Refusal, XAER_PROTO};
 use crate::core::route::Routes;
+use crate::core::spool::Spooled;
 use crate::core::{Core, Turn};
 use crate::store::{DestinationKey, MessageKey, Op, StoredDestination, accounting_size};
 
@@ -414,6 +415,7 @@ impl Core {
                                 redelivered: spilled.redelivered,
                                 stored: true,
                                 tied: false,
+                                spooled: Spooled::No,
                                 priority: spilled.priority,
                                 body: None,
                             };
@@ -517,6 +519,7 @@ fn entry_of(message: Arc<Message>) -> Entry {
         redelivered: message.redelivery_counter.max(0) as u32,
         stored: true,
         tied: false,
+        spooled: Spooled::No,
         priority: message.priority.clamp(0, 9) as u8,
         body: Some(message),
     }

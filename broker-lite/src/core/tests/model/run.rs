@@ -77,6 +77,7 @@ impl Run {
             ..Rules::default()
         };
         let config = CoreConfig {
+            temp_limit: None,
             broker_name: "test".into(),
             broker_id: BrokerId {
                 value: Some("ID:test".into()),

@@ -204,6 +204,7 @@ impl World {
                     });
                 }
                 Effect::Load { keys } => self.loads.push_back(keys),
+                Effect::Spool { .. } | Effect::LoadSpooled { .. } => panic!("there is memory enough"),
                 Effect::Close { connection, reason } => panic!("{connection:?} is closed: {reason}"),
                 Effect::Pause { .. } | Effect::Resume { .. } => panic!("there is room enough"),
             }
