@@ -839,7 +839,7 @@ async fn open(
         #[cfg(feature = "sql")]
         Storage::Sql(database) => {
             let what = format!("the store in {}", database.url);
-            let mastership = mastership_of(keeper.as_ref());
+            let mastership = lease_of(keeper.as_ref());
             let matches = Box::new(crate::core::foreign::matches());
             let opened = SqlStore::open_as(*database, broker, matches, mastership).await;
             let (store, recovered) = opened.map_err(|error| BrokerError::store(what, &error))?;

@@ -59,6 +59,7 @@ impl TempStore {
                 durability: Durability::Os,
                 spare_segments: 1,
                 backlog_limit: BACKLOG_LIMIT,
+                ..JournalOptions::default()
             };
             Journal::open(self.directory.clone(), options).map(|(journal, _)| journal)
         })

@@ -45,7 +45,7 @@ use openwire_client::wire::Message;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::ha::{LockOptions, Locker, Mastership};
+use crate::ha::{self, LockOptions, Locker};
 
 use super::{Batch, Done, Loaded, MessageKey, Recovered, Store, StoreError, StoreStats, StoredSubscription};
 
@@ -132,7 +132,7 @@ impl std::fmt::Debug for SqlStore {
 
 /// Who says that this process may write.
 struct Master {
-    mastership: Mastership,
+    mastership: ha::Lease,
     /// What it is called in the database's lease, if it has one there.
     lease: Option<String>,
 }
@@ -183,7 +183,7 @@ impl SqlStore {
         settings: SqlSettings,
         broker: &str,
         matches: Matches,
-        mastership: Mastership,
+        mastership: ha::Lease,
     ) -> Result<(Self, Recovered), StoreError> {
         let lease = match &settings.locking {
             DatabaseLocking::Lease(lease) if settings.url.database()?.dialect != Dialect::Sqlite => {
