@@ -36,7 +36,8 @@ fn run(consumers: i64, stored: bool) -> f64 {
         stored,
         resident_limit: usize::MAX,
         memory_limit: usize::MAX,
-        temp_limit: None,
+        // As of a broker with a data directory: whether memory is short is looked at each time.
+        temp_limit: Some(u64::MAX),
         outcomes: OutcomeLimits::default(),
         rules: Default::default(),
         authorization: None,

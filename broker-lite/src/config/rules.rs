@@ -43,10 +43,6 @@ pub(super) fn not_served(policy: &Policy) -> impl Iterator<Item = &'static str> 
     let usual = Policy::default();
     let asked = [
         (
-            policy.store_usage_high_water_mark != usual.store_usage_high_water_mark,
-            "policy.storeUsageHighWaterMark",
-        ),
-        (
             policy.blocked_producer_warning_interval != usual.blocked_producer_warning_interval,
             "policy.blockedProducerWarningInterval",
         ),

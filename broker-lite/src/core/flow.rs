@@ -32,8 +32,8 @@ const HELD_BACK: usize = 1024 * 1024;
 pub(super) enum Limit {
     /// Messages that live in memory only.
     Memory,
-    /// Messages in the store.
-    Store,
+    /// Messages in the store, as far as so many percent of its limit (`storeUsageHighWaterMark`).
+    Store(u8),
     /// Messages that live in memory only and lie in the temporary store meanwhile.
     Temp,
     /// What a queue's policy lets it have in memory.
@@ -104,7 +104,7 @@ impl Core {
             // It waits for its time where stored messages are, if there is a store.
             Routes::Later(_) => {
                 let limit = match self.config.stored {
-                    true => Limit::Store,
+                    true => Limit::Store(100),
                     false => Limit::Memory,
                 };
                 return self.is_reached(limit).then_some(limit);
@@ -116,9 +116,9 @@ impl Core {
     }
 
     fn lacks(&self, target: Target, message: &Message) -> Option<Limit> {
-        let queue = match target {
-            Target::Queue(key) => Some(key),
-            Target::Topic(_) => None,
+        let (queue, policy) = match target {
+            Target::Queue(key) => (Some(key), &self.queues[key.0].policy),
+            Target::Topic(key) => (None, &self.topics[key.0].policy),
         };
         let kept = match target {
             Target::Queue(key) => self.keeps(key, message),
@@ -127,7 +127,7 @@ impl Core {
             }
         };
         let limits = match kept {
-            true => [Some(Limit::Store), None, None],
+            true => [Some(Limit::Store(policy.store_usage_high_water_mark)), None, None],
             false => {
                 let spools = queue.filter(|key| self.may_spool(&self.queues[key.0]));
                 let temp = spools.map(|_| Limit::Temp);
@@ -140,13 +140,20 @@ impl Core {
     fn is_reached(&self, limit: Limit) -> bool {
         match limit {
             Limit::Memory => self.is_full(),
-            Limit::Store => self.stored_used as u64 >= self.config.rules.store_limit,
+            Limit::Store(share) => self.stored_used as u64 >= self.store_limit(share),
             Limit::Temp => self.is_temp_full(),
             Limit::Queue(key) => self.queues.get(key.0).is_some_and(|queue| {
                 let most = queue.policy.memory_limit;
                 most > 0 && queue.policy.producer_flow_control && queue.memory_used as u64 >= most
             }),
         }
+    }
+
+    /// So many percent of the store's limit, in bytes.
+    fn store_limit(&self, percent: u8) -> u64 {
+        let limit = u128::from(self.config.rules.store_limit) * u128::from(percent) / 100;
+        // It is no more than the limit.
+        limit.try_into().unwrap_or(u64::MAX)
     }
 
     /// True if there is no room for messages that live in memory only.
@@ -242,7 +249,7 @@ impl Core {
         self.stats.refused += 1;
         let (what, most) = match limit {
             Limit::Memory => ("memory limit", self.config.memory_limit as u64),
-            Limit::Store => ("store limit", self.config.rules.store_limit),
+            Limit::Store(share) => ("store limit", self.store_limit(share)),
             Limit::Temp => ("temp limit", self.config.temp_limit.unwrap_or(0)),
             Limit::Queue(key) => {
                 let queue = self.queues.get(key.0);

@@ -76,8 +76,8 @@ policy! {
     /// `blockedProducerWarningInterval`: how often it is logged that producers wait, in milliseconds. Default 30,000;
     /// 0: only once.
     blocked_producer_warning_interval: Duration = Duration::from_secs(30), "blockedProducerWarningInterval" by millis;
-    /// `storeUsageHighWaterMark`: the share of the store, in percent, at which persistent messages have to wait. Default
-    /// 100.
+    /// `storeUsageHighWaterMark`: the share of the store's limit, in percent, from which on producers of persistent messages
+    /// wait. Default 100.
     store_usage_high_water_mark: u8 = 100, "storeUsageHighWaterMark" by percent;
     /// `cursorMemoryHighWaterMark`: the share of the memory of the broker and of the queue, in percent, from which on
     /// non-persistent messages that wait go to the temporary store. Default 70.

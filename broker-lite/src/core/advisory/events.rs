@@ -456,7 +456,7 @@ impl Core {
         if self.wants(AdvisoryKind::Full, destination) {
             let (name, used) = match limit {
                 Limit::Memory => ("Main:memory".to_owned(), self.memory_used),
-                Limit::Store => ("Main:store".to_owned(), self.stored_used),
+                Limit::Store(_) => ("Main:store".to_owned(), self.stored_used),
                 Limit::Temp => ("Main:temp".to_owned(), self.spool.used),
                 Limit::Queue(key) => {
                     let used = self.queues.get(key.0).map_or(0, |queue| queue.memory_used);

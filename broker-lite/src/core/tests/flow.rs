@@ -154,6 +154,38 @@ fn a_full_store_holds_back_what_is_to_be_stored() {
 }
 
 #[test]
+fn a_queue_may_have_a_share_of_the_store_only() {
+    let mut rig = rig(true, |rules| {
+        rules.store_limit = 4096;
+        let half = Policy::new().store_usage_high_water_mark(50);
+        rules.policies = Policies::new().with(Pattern::queue("Q"), half);
+    });
+    let client = rig.connect();
+    (1..=2).for_each(|number| rig.send(client, number));
+    rig.send_unanswered(client, 3, true);
+    assert_eq!(rig.answer(client), None);
+    for number in 4..=5 {
+        rig.send_with(client, number, |message| {
+            message.destination = Some(Destination::queue("OTHER"));
+        });
+    }
+    assert_eq!((rig.stats().stored_used, rig.stats().blocked), (4096, 1));
+    rig.consume(client, 1, 10);
+    let ack = |rig: &mut Rig, first, last| {
+        let ack = rig.ack(client, 1, MessageAck::STANDARD, client, first, last);
+        rig.say(client, Box::new(ack));
+    };
+    ack(&mut rig, 1, 2);
+    assert_eq!(rig.answer(client), None, "it is half full still");
+    rig.consume_from(client, 2, 10, Destination::queue("OTHER"))
+        .unwrap();
+    let other = rig.ack(client, 2, MessageAck::STANDARD, client, 4, 4);
+    rig.say(client, Box::new(other));
+    assert_eq!(rig.answer(client), Some(Ok(())));
+    assert_eq!(rig.numbers(client).last(), Some(&3));
+}
+
+#[test]
 fn a_send_without_room_fails_at_once_or_after_a_while_if_so_configured() {
     let mut at_once = rig(true, |rules| {
         rules.store_limit = 1024;
