@@ -2,7 +2,7 @@
 //!
 //! A [`Selector`] is parsed once and cannot hold nonsense; whatever is wrong with a text is a
 //! [`SelectorError`] with the place. It is evaluated against anything that has [`Properties`]: a wire
-//! [`Message`](openwire_client::wire::Message) has them, and its properties stay marshalled.
+//! [`Message`] has them, and its properties stay marshalled.
 //!
 //! ```
 //! use broker_lite::selector::Selector;
