@@ -359,8 +359,11 @@ impl Run {
         loop {
             while self.let_store_work() {}
             let core = &self.world.core;
-            let counters = (!core.flagged.is_empty()).then(|| core.next_deadline());
-            match core.interrupted.until().or(counters.flatten()) {
+            let until = match core.flagged.is_empty() {
+                true => core.interrupted.until(),
+                false => core.next_deadline(),
+            };
+            match until {
                 Some(until) => self.pass_time(until - self.world.now),
                 None => break,
             }
