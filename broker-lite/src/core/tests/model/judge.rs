@@ -140,6 +140,11 @@ impl Run {
         while let Some((_, copy)) = letters.front() {
             let number = number_of(copy);
             let at = gone.iter().position(|(_, item)| item.letter.number == number);
+            if at.is_none() && self.is_too_old_for_a_subscriber(number) {
+                let letter = self.letters[&number].clone();
+                self.bury(&Item::new(letter, 0, 0), &mut letters, stored);
+                continue;
+            }
             let (queue, item) = gone.remove(
                 at.unwrap_or_else(|| panic!("a dead letter of something that is still there: {number}")),
             );
@@ -150,6 +155,14 @@ impl Run {
             assert!(!self.is_buried(&item), "{item:?} is lost");
             self.expired(queue, item, stored);
         }
+    }
+
+    /// It waits for the credit of a topic's subscriber, and its time is over.
+    fn is_too_old_for_a_subscriber(&self, number: i64) -> bool {
+        let mut waiting = self.model.consumers.iter().flat_map(|consumer| &consumer.waiting);
+        let now = self.world.now;
+        let unburied = !self.model.buried.contains(&number);
+        unburied && waiting.any(|(letter, _)| letter.number == number && letter.is_over(now))
     }
 
     fn expired(&mut self, queue: QueueId, item: Item, stored: &Stored) {
@@ -361,12 +374,19 @@ impl Run {
     /// What the core has is what it should have.
     pub(super) fn compare(&mut self) {
         let now = self.world.now;
-        let fed = self.model.consumers.iter_mut();
-        for consumer in fed.filter(|consumer| consumer.has_credit()) {
-            // Nothing waits for it: what it was not given was too old.
-            consumer.waiting.retain(|(letter, _)| !letter.is_over(now));
-        }
         let core = &self.world.core;
+        // What is too old goes when its turn comes, of which nobody hears.
+        for consumer in &mut self.model.consumers {
+            let mut subscriptions = core.subscriptions.iter();
+            let subscription = subscriptions.find(|(_, found)| found.id.value == consumer.id);
+            let waits = |letter: &Letter| {
+                let mut waiting = subscription.iter().flat_map(|(_, found)| &found.waiting);
+                waiting.any(|message| number_of(message) == letter.number)
+            };
+            consumer
+                .waiting
+                .retain(|(letter, _)| !letter.is_over(now) || waits(letter));
+        }
         let mut resident = 0;
         for (key, expected) in &self.model.queues {
             let Some(queue) = self.core_queue(*key) else {
