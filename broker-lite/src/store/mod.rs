@@ -31,6 +31,7 @@ mod temp;
 pub use destination::{Prepared, StoredDestination, StoredSubscription, StoredXid};
 pub use error::StoreError;
 pub(crate) use temp::TempStore;
+use journal::JournalStats;
 
 /// Names a destination inside a store. Given out by the core, never reused within one store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -318,6 +319,8 @@ pub struct StoreStats {
     pub syncs: u64,
     /// Bytes appended whose `done` was not called yet.
     pub backlog_bytes: u64,
+    /// What a journal measures of itself; none of another store.
+    pub journal: Option<JournalStats>,
 }
 
 /// A place for persistent messages.

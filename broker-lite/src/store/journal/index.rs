@@ -225,6 +225,17 @@ impl Index {
         Some(usage.segment)
     }
 
+    /// Where the frames of a segment end.
+    pub(super) fn end_of(&self, segment: u32) -> u32 {
+        let usage = self.slot(segment).and_then(|slot| self.segments.get(slot));
+        usage.map_or(0, |usage| usage.end)
+    }
+
+    /// How many segments there are.
+    pub(super) fn segments(&self) -> u64 {
+        self.segments.len() as u64
+    }
+
     /// Bytes of frames in all segments.
     pub(super) fn used(&self) -> u64 {
         self.used

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::Instant;
 
 use super::frame::Position;
 use super::segment::{Pool, Segment};
@@ -30,6 +31,7 @@ pub(super) fn run(tasks: &Receiver<Task>, shared: &Shared, pool: &Pool) {
                 if shared.failure().is_some() {
                     continue;
                 }
+                let begin = Instant::now();
                 let result = segments.iter().try_for_each(|segment| {
                     let synced = segment.file.sync();
                     synced.map_err(|error| segment.poisoned("syncing", &error))
@@ -37,7 +39,7 @@ pub(super) fn run(tasks: &Receiver<Task>, shared: &Shared, pool: &Pool) {
                 // Only what a master has synced is sure to be seen by the next one.
                 match result.and_then(|()| shared.may_write()) {
                     Ok(()) => {
-                        shared.count_sync();
+                        shared.note_sync(begin);
                         shared.set_synced(upto);
                     }
                     Err(failure) => shared.poison(failure),

@@ -18,7 +18,8 @@
 //! record, in the same segment or a later one; so the record can go before it, but not the reverse.
 //!
 //! **On a full disk messages are refused with [`StoreError::Full`], acknowledgements are not**: the last
-//! eighth of the last segment is theirs.
+//! eighth of the last segment is theirs. The space of a segment is taken when it is made; where a file system gives it away
+//! all the same, a write waits until there is some, and nobody is answered meanwhile.
 //!
 //! **Who opens a journal begins an epoch**, with a higher number than any before it, in a segment of its own whose catalog
 //! says where the log ended that was found. A former master that was only paused may go on writing in its own segment
@@ -168,6 +169,9 @@
 //! the journal is damaged, and does not open. After a close in order every frame is known to have been
 //! durable; after a crash the last turn of the writer is not, as nothing was written after it.
 //!
+//! What the log does not say was durable is written once more and synced before anything else: where a sync failed, the
+//! system may take for written what is not on the disk.
+//!
 //! A journal that opens always goes on in a new segment, whose catalog says where the one before it ends, and cuts its file
 //! to that length. Segments behind a cut are removed, never used again, so their frames cannot come back.
 
@@ -176,7 +180,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::BytesMut;
@@ -192,6 +196,7 @@ mod compaction;
 mod describe;
 mod disk;
 mod epoch;
+mod figures;
 mod frame;
 mod index;
 pub(crate) mod inspect;
@@ -208,8 +213,9 @@ mod window;
 mod writer;
 
 use compaction::Compaction;
-use disk::{Directory, Disk};
+use disk::{Directory, Disk, DiskFile};
 use epoch::Epoch;
+pub use figures::{JournalStats, Spread};
 use frame::{ALIGN, FrameKind, HEADER, Position, begin_frame, end_frame, frame_len};
 use index::Index;
 use reader::Request;
@@ -310,6 +316,8 @@ pub struct Journal {
     shared: Arc<Shared>,
     pool: Arc<Pool>,
     disk: Arc<dyn Disk>,
+    /// What does not change while it is open.
+    opened: JournalStats,
     requests: Mutex<Option<Sender<Request>>>,
     /// Writer, keeper and reader, in the order in which they end.
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -364,7 +372,9 @@ impl Journal {
         let failed = |error: io::Error| StoreError::Io(format!("opening the journal: {error}"));
         let may_write = || may_write(options.mastership.as_ref());
         may_write()?;
+        let begun = Instant::now();
         let mut recovery = recover(&*disk)?;
+        let replay = begun.elapsed();
         let epoch = next_epoch(options.epoch, recovery.epoch.number)?;
         may_write()?;
         settle(&*disk, &mut recovery).map_err(failed)?;
@@ -376,6 +386,19 @@ impl Journal {
             .state()
             .recovered(identity(journal), clean, |location| recovery.header(location));
         let Recovery { mut index, end, .. } = recovery;
+        let opened = JournalStats {
+            epoch,
+            replay,
+            replayed_bytes: index.used(),
+            ..JournalStats::default()
+        };
+        tracing::info!(
+            "the journal holds {} messages; {} bytes of log in {} segments were read in {} ms, epoch {epoch} begins",
+            index.state().messages(),
+            opened.replayed_bytes,
+            index.segments(),
+            replay.as_millis()
+        );
         index.begin_epoch(Epoch {
             number: epoch,
             sealed: end,
@@ -423,6 +446,7 @@ impl Journal {
             shared,
             pool,
             disk,
+            opened,
             requests: Mutex::new(Some(requests)),
             threads: Mutex::new(vec![writer, keeper, reader]),
         };
@@ -484,8 +508,15 @@ fn settle(disk: &dyn Disk, recovery: &mut Recovery) -> io::Result<()> {
         disk.remove(name)?;
         disk.sync_directory()?;
     }
-    // A killed process may have written more than it synced.
+    // A killed process may have written more than it synced. And where a sync failed the system may take for written
+    // what is not on the disk: writing it once more makes sure.
     for segment in recovery.index.segments_from(recovery.synced.segment) {
+        let from = match segment.number == recovery.synced.segment {
+            true => recovery.synced.offset,
+            false => 0,
+        };
+        let end = recovery.index.end_of(segment.number);
+        write_again(&*segment.file, from.into(), end.into())?;
         segment.file.sync()?;
     }
     let end = u64::from(recovery.end.offset);
@@ -494,6 +525,20 @@ fn settle(disk: &dyn Disk, recovery: &mut Recovery) -> io::Result<()> {
         if let Some(newest) = Arc::get_mut(newest) {
             newest.len = end;
         }
+    }
+    Ok(())
+}
+
+/// Writes what stands between two places of a file where it stands.
+fn write_again(file: &dyn DiskFile, mut from: u64, end: u64) -> io::Result<()> {
+    /// How much is in memory at a time.
+    const STRETCH: u64 = 1024 * 1024;
+    let mut bytes = Vec::new();
+    while from < end {
+        bytes.resize(STRETCH.min(end - from) as usize, 0);
+        file.read_exact_at(&mut bytes, from)?;
+        file.write_all_at(&bytes, from)?;
+        from += bytes.len() as u64;
     }
     Ok(())
 }
@@ -577,13 +622,26 @@ impl Store for Journal {
     }
 
     fn stats(&self) -> StoreStats {
-        let (batches, syncs) = self.shared.counts();
+        let index = self.shared.index.lock();
+        let messages = index.state().messages();
+        let (segments, used_bytes, live_bytes) = (index.segments(), index.used(), index.live());
+        drop(index);
+        let syncs = self.shared.syncs.spread();
         StoreStats {
-            messages: self.shared.index.lock().state().messages(),
+            messages,
             disk_bytes: self.pool.disk_bytes(),
-            batches,
-            syncs,
+            batches: self.shared.batches(),
+            syncs: syncs.count,
             backlog_bytes: self.shared.backlog() as u64,
+            journal: Some(JournalStats {
+                segments,
+                used_bytes,
+                live_bytes,
+                sync_micros: syncs,
+                turn_batches: self.shared.turn_batches.spread(),
+                turn_bytes: self.shared.turn_bytes.spread(),
+                ..self.opened
+            }),
         }
     }
 

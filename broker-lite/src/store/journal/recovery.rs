@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::super::{DEFAULT_PRIORITY, Header, StoreError};
 use super::catalog::{Catalog, parse_begin};
@@ -16,6 +17,9 @@ use super::window::Window;
 
 /// How much of a segment is read at a time.
 const READ_AHEAD: usize = 4 * 1024 * 1024;
+
+/// How often it is told how far reading has come: whoever waits for a start wants to know that it goes on.
+const TELL_EVERY: Duration = Duration::from_secs(2);
 
 /// How the log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,7 +175,16 @@ fn unreadable(segment: u32) -> impl Fn(io::Error) -> StoreError {
 impl Recovery {
     /// Reads these segments, whose numbers follow each other.
     fn read_log(&mut self, log: &[Part]) -> Result<(), StoreError> {
+        let mut told = Instant::now();
         for (index, part) in log.iter().enumerate() {
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                let messages = self.index.state().messages();
+                tracing::info!(
+                    "reading the journal: {index} of {} segments, {messages} messages",
+                    log.len()
+                );
+            }
             let segment = &part.segment;
             let mut window = Window::new(&*segment.file, segment.len, READ_AHEAD);
             let Some(invalid) = self.read_segment(part, &mut window)? else {

@@ -213,7 +213,7 @@ impl Pool {
         Ok(Spare { name, len, file })
     }
 
-    /// Gives the spare files back: the journal is closed.
+    /// Gives the spare files back.
     pub(super) fn clear(&self) {
         for spare in self.spares.lock().drain(..) {
             match self.disk.remove(&spare.name) {

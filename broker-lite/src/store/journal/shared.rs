@@ -5,12 +5,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use super::super::{Batch, Done, Mastership, Op, StoreError, payload_len};
+use super::figures::Figure;
 use super::frame::Position;
 use super::index::Index;
 
@@ -78,7 +79,10 @@ pub(super) struct Shared {
     backlog_limit: usize,
     room: Notify,
     batches: AtomicU64,
-    syncs: AtomicU64,
+    /// How long syncs took, in microseconds.
+    pub(super) syncs: Figure,
+    pub(super) turn_batches: Figure,
+    pub(super) turn_bytes: Figure,
     mastership: Option<Arc<dyn Mastership>>,
     /// Segments before this one are to be moved on however little that saves.
     compact_before: AtomicU32,
@@ -106,7 +110,9 @@ impl Shared {
             backlog_limit,
             room: Notify::new(),
             batches: AtomicU64::new(0),
-            syncs: AtomicU64::new(0),
+            syncs: Figure::default(),
+            turn_batches: Figure::default(),
+            turn_bytes: Figure::default(),
             mastership,
             compact_before: AtomicU32::new(0),
             compaction_failure: Mutex::default(),
@@ -191,6 +197,15 @@ impl Shared {
         }
     }
 
+    /// Waits so long, or until the journal is to stop; true if it is.
+    pub(super) fn is_stopped_within(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut queue = self.queue.lock();
+        // Whoever appends meanwhile wakes the writer too.
+        while queue.stop.is_none() && !self.work.wait_until(&mut queue, deadline).timed_out() {}
+        queue.stop.is_some()
+    }
+
     /// Takes out what nobody will write.
     pub(super) fn give_up(&self, stop: Stop) -> VecDeque<Waiting> {
         let mut queue = self.queue.lock();
@@ -263,20 +278,19 @@ impl Shared {
         }
     }
 
-    pub(super) fn count_sync(&self) {
-        self.syncs.fetch_add(1, Ordering::Relaxed);
+    /// A sync that began then is done.
+    pub(super) fn note_sync(&self, begin: Instant) {
+        let micros = begin.elapsed().as_micros();
+        self.syncs.note(micros.try_into().unwrap_or(u64::MAX));
     }
 
     pub(super) fn backlog(&self) -> usize {
         self.backlog.load(Ordering::Acquire)
     }
 
-    /// Batches made durable, and syncs done.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        (
-            self.batches.load(Ordering::Relaxed),
-            self.syncs.load(Ordering::Relaxed),
-        )
+    /// Batches made durable.
+    pub(super) fn batches(&self) -> u64 {
+        self.batches.load(Ordering::Relaxed)
     }
 
     fn has_room(&self) -> bool {

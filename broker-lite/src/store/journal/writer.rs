@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use openwire_client::wire::ProducerId;
@@ -17,6 +17,7 @@ use super::super::state::producer_of;
 use super::super::{Batch, DestinationKey, MessageKey, Op, StoreError, accounting_size};
 use super::Durability;
 use super::compaction::Compaction;
+use super::disk::is_full;
 use super::frame::{
     FrameKind, HEADER, MAX_PAYLOAD, Position, begin_frame, encode_reclaim, end_frame, frame_len,
 };
@@ -32,6 +33,9 @@ const KEPT_BUFFER: usize = 32 * 1024 * 1024;
 /// While the disk has no room for another segment, messages leave this part of the last one to
 /// acknowledgements: only they can make room.
 const ACKNOWLEDGEMENT_SHARE: u64 = 8;
+
+/// How soon a write that found no space is tried again.
+const RETRY_WRITE: Duration = Duration::from_millis(200);
 
 /// What a frame is for, which decides how far it may fill the last segment of a full disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +74,8 @@ pub(super) struct Writer {
     destinations: FxHashMap<DestinationKey, Kind>,
     /// What was applied in this turn: dropped after the callbacks.
     applied: Vec<Pending>,
+    /// Bytes written in this turn.
+    written: u64,
     /// Segments written to and not synced.
     unsynced: Vec<Arc<Segment>>,
     synced: Position,
@@ -138,6 +144,7 @@ impl Writer {
             places: Vec::new(),
             destinations,
             applied: Vec::new(),
+            written: 0,
             unsynced: Vec::new(),
             synced: at,
             sync_due: None,
@@ -384,8 +391,8 @@ impl Writer {
             return Ok(());
         }
         self.shared.may_write()?;
-        let written = self.active.file.write_all_at(&self.buffer, self.offset.into());
-        written.map_err(|error| self.active.poisoned("writing", &error))?;
+        self.write()?;
+        self.written += self.buffer.len() as u64;
         self.offset += self.buffer.len() as u32;
         if self.unsynced.last().map(|last| last.number) != Some(self.active.number) {
             self.unsynced.push(self.active.clone());
@@ -409,11 +416,44 @@ impl Writer {
         Ok(())
     }
 
+    /// Writes the buffer where it belongs.
+    ///
+    /// The space for it was taken when the segment was made. Where a file system gives it to somebody else all the same,
+    /// as one that copies on write may do, everybody waits until there is space: nothing was answered yet, and what
+    /// was written of the buffer is written again.
+    fn write(&self) -> Result<(), StoreError> {
+        let mut waits = false;
+        loop {
+            match self.active.file.write_all_at(&self.buffer, self.offset.into()) {
+                Ok(()) => break,
+                Err(error) if is_full(&error) => {
+                    if !std::mem::replace(&mut waits, true) {
+                        tracing::error!("{}: {error}: the journal waits for space", self.active.name());
+                        self.pool.clear();
+                        continue;
+                    }
+                    if self.shared.is_stopped_within(RETRY_WRITE) {
+                        return Err(self.active.poisoned("writing", &error));
+                    }
+                    self.shared.may_write()?;
+                }
+                Err(error) => return Err(self.active.poisoned("writing", &error)),
+            }
+        }
+        if waits {
+            tracing::info!("{}: there is space again", self.active.name());
+        }
+        Ok(())
+    }
+
     /// Writes what was encoded in this turn and makes it as durable as asked for.
     fn commit(&mut self, batches: u64) -> Result<(), StoreError> {
         self.flush()?;
+        let written = std::mem::take(&mut self.written);
         if batches > 0 {
             self.shared.add_written(batches);
+            self.shared.turn_batches.note(batches);
+            self.shared.turn_bytes.note(written);
         }
         match self.durability {
             Durability::Always => self.sync()?,
@@ -451,12 +491,13 @@ impl Writer {
         if self.unsynced.is_empty() {
             return Ok(());
         }
+        let begin = Instant::now();
         for segment in self.unsynced.drain(..) {
             let synced = segment.file.sync();
             synced.map_err(|error| segment.poisoned("syncing", &error))?;
         }
         self.shared.may_write()?;
-        self.shared.count_sync();
+        self.shared.note_sync(begin);
         self.synced = self.position(self.buffer.len());
         self.shared.set_synced(self.synced);
         Ok(())

@@ -215,6 +215,56 @@ fn space_that_comes_back_is_used() {
 }
 
 #[test]
+fn a_write_that_finds_no_space_is_finished_once_there_is_some() {
+    let disk = FaultyDisk::default();
+    let (journal, _) = open(&disk);
+    store(&journal, vec![create(1), put(1, 1, 100)]);
+    disk.cut_writes(3);
+    let answers: Vec<_> = (2..10)
+        .map(|at| append(&journal, vec![put(1, at, 100)]))
+        .collect();
+    answers.into_iter().for_each(|answer| wait(answer).unwrap());
+    assert!(disk.writes_whole());
+    store(&journal, vec![put(1, 10, 100)]);
+    drop(journal);
+    let (_, recovered) = open(&disk.crash(Crash::Nothing, 0));
+    assert_eq!(sequences(&recovered, 1), (1..=10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_write_that_finds_no_space_ends_with_the_journal() {
+    let disk = FaultyDisk::default();
+    let (journal, _) = open(&disk);
+    store(&journal, vec![create(1), put(1, 1, 100)]);
+    disk.cut_writes(u64::MAX);
+    let waiting = append(&journal, vec![put(1, 2, 100)]);
+    assert!(matches!(journal.close(), Err(StoreError::Poisoned(_))));
+    assert!(matches!(wait(waiting), Err(StoreError::Poisoned(_))));
+    drop(journal);
+    for seed in 0..20 {
+        let (_, recovered) = open(&disk.crash(Crash::Sectors, seed));
+        assert_eq!(sequences(&recovered, 1), [1]);
+    }
+}
+
+#[test]
+fn what_a_failed_sync_left_in_memory_is_made_durable_by_the_next_opener() {
+    let disk = FaultyDisk::default();
+    let (journal, _) = open(&disk);
+    store(&journal, vec![create(1), put(1, 1, 100)]);
+    disk.fail_sync_after(0);
+    assert!(wait(append(&journal, vec![put(1, 2, 100)])).is_err());
+    drop(journal);
+    let disk = disk.crash(Crash::Process, 0);
+    let (journal, recovered) = open(&disk);
+    let found = sequences(&recovered, 1);
+    assert_eq!(found, [1, 2]);
+    drop(journal);
+    let (_, recovered) = open(&disk.crash(Crash::Nothing, 0));
+    assert_eq!(sequences(&recovered, 1), found);
+}
+
+#[test]
 fn a_batch_larger_than_a_segment_is_stored_whole() {
     let disk = FaultyDisk::default();
     let (journal, _) = open(&disk);

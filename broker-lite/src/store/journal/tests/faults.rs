@@ -91,6 +91,10 @@ struct Inner {
     good_syncs: Option<u64>,
     /// So many bytes can be allocated.
     space: Option<u64>,
+    /// So many more writes find no space, although it was allocated.
+    short_writes: u64,
+    /// A sync has failed.
+    broken: bool,
 }
 
 #[derive(Clone)]
@@ -188,8 +192,20 @@ impl FaultyDisk {
         self.inner.lock().lifetime = Some(changes);
     }
 
+    /// The power has failed, or a sync.
     pub(super) fn is_dead(&self) -> bool {
-        self.inner.lock().lifetime == Some(0)
+        let inner = self.inner.lock();
+        inner.lifetime == Some(0) || inner.broken
+    }
+
+    /// So many of the next writes write less than they should and then find no space.
+    pub(super) fn cut_writes(&self, writes: u64) {
+        self.inner.lock().short_writes = writes;
+    }
+
+    /// True if no write is to be cut any more.
+    pub(super) fn writes_whole(&self) -> bool {
+        self.inner.lock().short_writes == 0
     }
 
     /// After so many more syncs one fails. As on Linux what it should have made durable never is, and the
@@ -489,6 +505,13 @@ impl DiskFile for FaultyFile {
             "a write makes the file longer"
         );
         self.disk.writes.pass();
+        let left = self.disk.inner.lock().short_writes.checked_sub(1);
+        if let Some(left) = left {
+            self.disk.inner.lock().short_writes = left;
+            let part = bytes.len() / 2;
+            self.change(Change::Write(offset as usize, bytes[..part].to_vec()))?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.change(Change::Write(offset as usize, bytes.to_vec()))
     }
 
@@ -504,6 +527,7 @@ impl DiskFile for FaultyFile {
         }
         if failed {
             inner.good_syncs = None;
+            inner.broken = true;
         }
         let file = inner.files.get_mut(&self.number).unwrap();
         if failed {

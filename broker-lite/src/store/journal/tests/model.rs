@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use openwire_client::wire::Message;
@@ -12,10 +13,10 @@ use rand::{RngExt, SeedableRng};
 use super::super::{Durability, Journal, JournalOptions};
 use super::faults::{Crash, FaultyDisk};
 use super::workload::random_batch;
-use super::{append, key, load, producer, wait};
+use super::{append, key, load, producer, put, wait};
 use crate::store::{
-    Batch, Committed, MessageKey, Op, Prepared, Recovered, RecoveredDestination, Store, StoreError,
-    StoredDestination,
+    Batch, Committed, Mastership, MessageKey, Op, Prepared, Recovered, RecoveredDestination, Store,
+    StoreError, StoredDestination,
 };
 
 /// How many seeds are run; `JOURNAL_SEEDS` in the environment changes it.
@@ -276,8 +277,44 @@ impl Expected {
     }
 }
 
-fn options(random: &mut SmallRng) -> JournalOptions {
+/// A lease that is lost after so many questions.
+#[derive(Debug)]
+struct Lease(AtomicI64);
+
+impl Mastership for Lease {
+    fn may_write(&self) -> Result<(), StoreError> {
+        match self.0.fetch_sub(1, Ordering::SeqCst) {
+            1.. => Ok(()),
+            _ => Err(StoreError::Refused("the lease is over".into())),
+        }
+    }
+}
+
+/// One that was the master, and goes on a little after another has taken over.
+struct Former {
+    journal: Journal,
+    lease: Arc<Lease>,
+    destination: Option<u32>,
+}
+
+impl Former {
+    /// It was paused between asking and writing, or before it asked.
+    fn pause(&self, random: &mut SmallRng) {
+        self.lease.0.store(random.random_range(0..=1), Ordering::SeqCst);
+    }
+
+    fn go_on(&self, seed: u64) {
+        let Some(destination) = self.destination else {
+            return;
+        };
+        let stored = wait(append(&self.journal, vec![put(destination, 1_000_000, 100)]));
+        assert!(stored.is_err(), "seed {seed}: a former master says Ok");
+    }
+}
+
+fn options(random: &mut SmallRng, lease: &Arc<Lease>) -> JournalOptions {
     JournalOptions {
+        mastership: Some(lease.clone()),
         segment_size: random.random_range(8..32) * 1024,
         durability: match random.random_range(0..10) {
             0 => Durability::Os,
@@ -315,11 +352,15 @@ fn run(seed: u64) {
         perhaps: Vec::new(),
         clean: None,
     };
+    let mut former: Option<Former> = None;
     for _ in 0..random.random_range(2..6) {
-        let options = options(&mut random);
+        let lease = Arc::new(Lease(AtomicI64::new(i64::MAX)));
+        let options = options(&mut random, &lease);
         let always = options.durability == Durability::Always;
         let dies = random.random_ratio(2, 3);
-        if dies {
+        if dies && random.random_ratio(1, 4) {
+            disk.fail_sync_after(random.random_range(0..100));
+        } else if dies {
             disk.die_after(random.random_range(1..200));
         }
         let tight = random.random_ratio(1, 5);
@@ -336,7 +377,13 @@ fn run(seed: u64) {
             }
         };
         let base = expected.find(&recovered, seed);
+        if let Some(former) = former.take() {
+            former.go_on(seed);
+        }
         check(&journal, &disk, &base, base.keys(), seed);
+        if random.random_ratio(1, 6) {
+            disk.cut_writes(1);
+        }
         let (last, batches, stored) = live(&journal, &disk, base.clone(), (dies, tight), &mut random, seed);
         disk.set_space(None);
 
@@ -348,6 +395,26 @@ fn run(seed: u64) {
                 base: last,
                 perhaps: Vec::new(),
                 clean: Some(true),
+            };
+            continue;
+        }
+        if !dies && random.random_ratio(1, 2) {
+            let found = last
+                .destinations
+                .iter()
+                .find(|(_, found)| !found.is_transaction());
+            let replaced = Former {
+                journal,
+                lease,
+                destination: found.map(|(&number, _)| number),
+            };
+            replaced.pause(&mut random);
+            disk = disk.taken_over();
+            former = Some(replaced);
+            expected = Expected {
+                base: last,
+                perhaps: Vec::new(),
+                clean: Some(false),
             };
             continue;
         }
@@ -367,7 +434,9 @@ fn run(seed: u64) {
             clean: Some(false),
         };
     }
-    let (journal, recovered) = Journal::open_on(Arc::new(disk.clone()), options(&mut random)).unwrap();
+    let lease = Arc::new(Lease(AtomicI64::new(i64::MAX)));
+    let options = options(&mut random, &lease);
+    let (journal, recovered) = Journal::open_on(Arc::new(disk.clone()), options).unwrap();
     let model = expected.find(&recovered, seed);
     check(&journal, &disk, &model, model.keys(), seed);
 }
