@@ -438,6 +438,12 @@ impl BrokerBuilder {
             .transpose()
             .map_err(BrokerError::config)?;
 
+        let options = JournalOptions {
+            segment_size: config.settings.journal.max_file_length,
+            spare_segments: config.settings.journal.spare_files,
+            durability: config.durability,
+            ..JournalOptions::default()
+        };
         let data_directory = match &config.storage {
             Storage::Journal(directory) => Some(directory.clone()),
             _ => None,
@@ -465,13 +471,18 @@ impl BrokerBuilder {
             }
             None => None,
         };
-        let opened = open(config.storage, config.durability, keeper, &name).await?;
+        let opened = open(config.storage, options, keeper, &name).await?;
         let Opened {
             store,
             recovered,
             stored,
             keeper,
+            capacity,
         } = opened;
+        if let Some(capacity) = capacity.filter(|capacity| *capacity < config.settings.limits.store_usage) {
+            let wanted = std::mem::replace(&mut config.settings.limits.store_usage, capacity);
+            warn!("the store limit is {capacity} bytes, not {wanted}: the disk has no room for more");
+        }
         let store = CloseOnDrop::new(store);
         let temp = open_temp(data_directory, &config.settings).await?;
         let mut listeners = Vec::new();
@@ -773,6 +784,8 @@ struct Opened {
     recovered: Recovered,
     /// What is stored outlives the broker.
     stored: bool,
+    /// How many bytes of them there is room for, if that is known.
+    capacity: Option<u64>,
     keeper: Option<Keeper>,
 }
 
@@ -814,9 +827,9 @@ async fn open_temp(
 /// Opens what persistent messages go to.
 async fn open(
     storage: Storage,
-    durability: Durability,
+    options: JournalOptions,
     keeper: Option<Keeper>,
-    broker: &str,
+    #[cfg_attr(not(feature = "sql"), expect(unused_variables, reason = "only databases ask"))] broker: &str,
 ) -> Result<Opened, BrokerError> {
     let directory = match storage {
         Storage::Open(store, recovered) => {
@@ -824,6 +837,7 @@ async fn open(
                 store,
                 recovered,
                 stored: true,
+                capacity: None,
                 keeper,
             });
         }
@@ -833,6 +847,7 @@ async fn open(
                 store: Arc::new(MemoryStore::new()),
                 recovered: Recovered::default(),
                 stored: false,
+                capacity: None,
                 keeper,
             });
         }
@@ -847,6 +862,7 @@ async fn open(
                 store: Arc::new(store),
                 recovered,
                 stored: true,
+                capacity: None,
                 keeper,
             });
         }
@@ -857,14 +873,15 @@ async fn open(
     let opened = tokio::task::spawn_blocking(move || {
         let lease = lease_of(keeper.as_ref());
         let options = JournalOptions {
-            durability,
             epoch: Some(lease.epoch()),
             mastership: Some(Arc::new(lease.clone())),
-            ..JournalOptions::default()
+            ..options
         };
         let (journal, recovered) = Journal::open_locked(directory, options)?;
         lease.raise_epoch(journal.epoch());
         Ok(Opened {
+            // Not every file system says; then what was asked for holds.
+            capacity: journal.capacity().ok(),
             store: Arc::new(journal),
             recovered,
             stored: true,

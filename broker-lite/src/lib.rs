@@ -16,6 +16,8 @@ mod server;
 pub mod store;
 
 pub use broker::{Broker, BrokerBuilder, BrokerStats};
-pub use config::{LimitSettings, SchedulerSettings, Settings, StorageSettings, TlsSettings, UserSettings};
+pub use config::{
+    JournalSettings, LimitSettings, SchedulerSettings, Settings, StorageSettings, TlsSettings, UserSettings,
+};
 pub use error::BrokerError;
 pub use server::ListenerStats;

@@ -442,6 +442,44 @@ fn what_was_confirmed_outlives_it_however_it_ends() {
     assert_eq!(status, Some(0), "{errors}");
 }
 
+#[test]
+fn the_journal_has_the_sizes_it_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let config = directory.path().join("broker.toml");
+    fs::write(
+        &config,
+        "durability = \"os\"\n[journal]\njournalMaxFileLength = \"1 mb\"\nspareFiles = 1\n",
+    )
+    .unwrap();
+    let longest = |more: &[&str]| {
+        let config = ["--config", config.to_str().unwrap()];
+        let broker = on_journal_with(&data, &[&config, more].concat());
+        let files = fs::read_dir(&data).unwrap().map(|file| file.unwrap());
+        let longest = files.map(|file| file.metadata().unwrap().len()).max();
+        let (status, _, errors) = broker.stop(rustix::process::Signal::TERM);
+        assert_eq!(status, Some(0), "{errors}");
+        longest.unwrap()
+    };
+    assert_eq!(longest(&[]), 1 << 20);
+    assert_eq!(longest(&["--journal-max-file-length", "2m"]), 2 << 20);
+    for arguments in [["--journal-max-file-length", "1 tb"], ["--store-usage", "much"]] {
+        assert_eq!(run(&arguments).status.code(), Some(2));
+    }
+    let data = data.to_str().unwrap();
+    fails(
+        &[
+            "--data",
+            data,
+            "--listen",
+            "tcp://127.0.0.1:0",
+            "--journal-max-file-length",
+            "1k",
+        ],
+        "segment size of 1024 bytes",
+    );
+}
+
 /// Commits again over a new connection, and says whether the broker says that it is done.
 #[tokio::main(flavor = "current_thread")]
 async fn commit_again(address: &str, id: &str, transaction: i64) -> bool {

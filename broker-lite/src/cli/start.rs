@@ -14,6 +14,7 @@ use super::{Common, Failure, log};
 #[cfg(feature = "sql")]
 use crate::config::database_locking;
 use crate::config::{durability, store};
+use crate::policy::fields::{FieldValue, bytes};
 use crate::store::journal::Durability;
 #[cfg(feature = "sql")]
 use crate::store::sql::DatabaseLocking;
@@ -90,6 +91,15 @@ pub(super) struct Options {
     /// Stand by again when mastership is lost; `false`: end with status 4. restartAllowed in ActiveMQ [default: true]
     #[arg(long, value_name = "BOOLEAN")]
     restart_allowed: Option<bool>,
+
+    /// The size of a file of the journal, such as `32 mb`, journalMaxFileLength in ActiveMQ [default: 64 mb]
+    #[arg(long, value_name = "SIZE", conflicts_with = "memory", value_parser = size)]
+    journal_max_file_length: Option<u64>,
+
+    /// Producers of persistent messages wait beyond so many bytes of them, storeUsage in ActiveMQ [default: 100 gb, or
+    /// what the disk has room for]
+    #[arg(long, value_name = "SIZE", conflicts_with = "memory", value_parser = size)]
+    store_usage: Option<u64>,
 
     /// Keep the outcomes of so many transactions, for clients that have to send a commit again [default: 100000]
     #[arg(long, value_name = "NUMBER")]
@@ -191,6 +201,12 @@ fn configure(options: &Options) -> Result<Wanted, String> {
     settings.locker = Some(locker);
     settings.restart_allowed = options.restart_allowed.unwrap_or(settings.restart_allowed);
     let restart_allowed = settings.restart_allowed;
+    if let Some(length) = options.journal_max_file_length {
+        settings.journal.max_file_length = length;
+    }
+    if let Some(usage) = options.store_usage {
+        settings.limits.store_usage = usage;
+    }
     settings.transaction_outcomes = options.transaction_outcomes.or(settings.transaction_outcomes);
     let age = options.transaction_outcomes_age.map(Duration::from_secs);
     settings.transaction_outcomes_age = age.or(settings.transaction_outcomes_age);
@@ -230,6 +246,11 @@ fn lock_database(options: &Options, storage: Option<&mut StorageSettings>) -> Re
         }
         _ => Err("--store-locker is of no use without a database".to_owned()),
     }
+}
+
+/// A size as it stands in a configuration file.
+fn size(text: &str) -> Result<u64, String> {
+    bytes(FieldValue::Text(text.to_owned())).map_err(|error| error.to_string())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -8,7 +8,8 @@ use openwire_client::wire::Destination;
 use toml::de::{DeTable, DeValue};
 
 use super::settings::{
-    LimitSettings, SchedulerSettings, Settings, StorageSettings, TlsSettings, UserSettings, durability,
+    JournalSettings, LimitSettings, SchedulerSettings, Settings, StorageSettings, TlsSettings, UserSettings,
+    durability,
 };
 use crate::error::BrokerError;
 use crate::ha::LockOptions;
@@ -126,6 +127,7 @@ fn settings(mut fields: Fields) -> Result<Settings, FieldError> {
     settings.durability = fields.take("durability", |value| Ok(durability(&text(value)?)?))?;
     settings.locker = fields.take("locker", locker)?;
     fields.take_into("restartAllowed", &mut settings.restart_allowed, flag)?;
+    fields.take_into("journal", &mut settings.journal, journal)?;
     settings.transaction_outcomes = fields.take("transactionOutcomes", number)?;
     settings.transaction_outcomes_age = fields.take("transactionOutcomesAge", millis)?;
     settings.users = fields.take("user", list(user))?.unwrap_or_default();
@@ -229,11 +231,15 @@ fn storage(fields: &mut Fields) -> Result<Option<StorageSettings>, FieldError> {
 fn store(value: FieldValue) -> Result<StorageSettings, FieldError> {
     let mut fields = table(value)?;
     let url = fields.take("url", |value| Ok(super::storage::store(&text(value)?)?))?;
-    let mut store = required(url, &fields, "a store has a url")?;
+    let store = required(url, &fields, "a store has a url")?;
     #[cfg(feature = "sql")]
-    if let StorageSettings::Sql(settings) = &mut store {
-        database(&mut fields, settings)?;
-    }
+    let store = match store {
+        StorageSettings::Sql(mut settings) => {
+            database(&mut fields, &mut settings)?;
+            StorageSettings::Sql(settings)
+        }
+        other => other,
+    };
     fields.finish()?;
     Ok(store)
 }
@@ -298,6 +304,15 @@ fn tls(value: FieldValue) -> Result<TlsSettings, FieldError> {
     };
     fields.finish()?;
     Ok(tls)
+}
+
+fn journal(value: FieldValue) -> Result<JournalSettings, FieldError> {
+    let mut fields = table(value)?;
+    let mut journal = JournalSettings::default();
+    fields.take_into("journalMaxFileLength", &mut journal.max_file_length, bytes)?;
+    fields.take_into("spareFiles", &mut journal.spare_files, number)?;
+    fields.finish()?;
+    Ok(journal)
 }
 
 fn limits(value: FieldValue) -> Result<LimitSettings, FieldError> {
@@ -506,6 +521,10 @@ password = "manager"
 certificate = "cert.pem"
 key = "key.pem"
 
+[journal]
+journalMaxFileLength = "8 mb"
+spareFiles = 2
+
 [limits]
 memoryUsage = "64 mb"
 storeUsage = "10 gb"
@@ -593,6 +612,11 @@ timeZone = "UTC"
             settings.tls.as_ref().map(|tls| tls.key.clone()),
             Some("key.pem".into())
         );
+        let journal = JournalSettings {
+            max_file_length: 8 << 20,
+            spare_files: 2,
+        };
+        assert_eq!(settings.journal, journal);
         assert_eq!(settings.limits.memory_usage, 64 << 20);
         assert_eq!(settings.limits.max_uncommitted_count, None);
         assert_eq!(settings.limits.max_destinations, Some(100));

@@ -21,7 +21,9 @@ use crate::store::{Recovered, Store};
 
 pub(crate) use listen::{ClientAuth, Endpoint, ListenUri};
 pub(crate) use settings::durability;
-pub use settings::{LimitSettings, SchedulerSettings, Settings, StorageSettings, TlsSettings, UserSettings};
+pub use settings::{
+    JournalSettings, LimitSettings, SchedulerSettings, Settings, StorageSettings, TlsSettings, UserSettings,
+};
 #[cfg(feature = "sql")]
 pub(crate) use storage::database_locking;
 pub(crate) use storage::store;

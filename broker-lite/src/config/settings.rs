@@ -9,7 +9,7 @@ use openwire_client::wire::{Destination, DestinationKind};
 use crate::ha::LockOptions;
 use crate::policy::schedule::MAX_REPEAT;
 use crate::policy::{DiscardDeadLetters, Interceptors, Policies, Redelivery, Timestamping, Zone};
-use crate::store::journal::Durability;
+use crate::store::journal::{Durability, JournalOptions};
 #[cfg(feature = "sql")]
 use crate::store::sql::SqlSettings;
 
@@ -61,6 +61,8 @@ pub struct Settings {
     /// `restartAllowed`: `broker-lite start` stands by again in the same process once mastership is lost; otherwise it ends.
     /// Default true. A broker in another program fails in both cases, and the program decides.
     pub restart_allowed: bool,
+    /// `[journal]`: ActiveMQ's `kahaDB`.
+    pub journal: JournalSettings,
     /// `transactionOutcomes`: how many are kept. Default `None`: as without the file.
     pub transaction_outcomes: Option<usize>,
     /// `transactionOutcomesAge`, in milliseconds: for how long. Default `None`: as without the file.
@@ -125,6 +127,26 @@ pub enum StorageSettings {
     Sql(Box<SqlSettings>),
 }
 
+/// `[journal]`: ActiveMQ's `kahaDB`. What is out of range is refused when the broker starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalSettings {
+    /// `journalMaxFileLength`: bytes of a segment, 8 KiB to 1 GiB. Default 64 MiB; ActiveMQ's is 32 MiB.
+    pub max_file_length: u64,
+    /// `spareFiles`: how many segments are made ahead of time or kept to be used again, 1 to 64. Default 3. ActiveMQ has
+    /// no such.
+    pub spare_files: usize,
+}
+
+impl Default for JournalSettings {
+    fn default() -> Self {
+        let options = JournalOptions::default();
+        Self {
+            max_file_length: options.segment_size,
+            spare_files: options.spare_segments,
+        }
+    }
+}
+
 /// `[[user]]`: ActiveMQ's `authenticationUser`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UserSettings {
@@ -160,7 +182,9 @@ pub struct LimitSettings {
     pub memory_usage: u64,
     /// `residentLimit`: bytes of stored messages that are kept in memory as well. Default 64 MiB. ActiveMQ has no such.
     pub resident_limit: u64,
-    /// `storeUsage`: bytes of the store, beyond which producers of persistent messages wait. Default 100 GiB.
+    /// `storeUsage`: bytes of the store, beyond which producers of persistent messages wait. Default 100 GiB. As in
+    /// ActiveMQ, it is less if the file system of the journal has no room for so much when the broker starts; a journal
+    /// needs up to twice the bytes of its messages, and a few files.
     pub store_usage: u64,
     /// `tempUsage`: bytes of non-persistent messages that lie on disk while memory is short, beyond which their producers
     /// wait. At most what the disk has free when the broker starts. Default 50 GiB. Only for a broker with a data
@@ -223,6 +247,7 @@ impl Default for Settings {
             durability: None,
             locker: None,
             restart_allowed: true,
+            journal: JournalSettings::default(),
             transaction_outcomes: None,
             transaction_outcomes_age: None,
             users: Vec::new(),

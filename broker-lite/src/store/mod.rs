@@ -30,8 +30,8 @@ mod temp;
 
 pub use destination::{Prepared, StoredDestination, StoredSubscription, StoredXid};
 pub use error::StoreError;
-pub(crate) use temp::TempStore;
 use journal::JournalStats;
+pub(crate) use temp::TempStore;
 
 /// Names a destination inside a store. Given out by the core, never reused within one store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

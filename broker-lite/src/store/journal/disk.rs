@@ -38,6 +38,9 @@ pub(super) trait Disk: Send + Sync {
 
     fn remove(&self, name: &str) -> io::Result<()>;
 
+    /// Bytes that can still be had.
+    fn free_space(&self) -> io::Result<u64>;
+
     /// Makes durable which files there are and what they are called.
     fn sync_directory(&self) -> io::Result<()>;
 }
@@ -177,6 +180,11 @@ impl Disk for Directory {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         std::fs::remove_file(self.path.join(name))
+    }
+
+    fn free_space(&self) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(&self.path)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     fn sync_directory(&self) -> io::Result<()> {

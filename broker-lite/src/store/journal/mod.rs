@@ -10,7 +10,8 @@
 //!
 //! **A segment is reclaimed when none of its messages is there any more, the oldest segment first.** So
 //! what says that a message is gone never goes before the message does. If a few old messages keep a log
-//! that is more than twice as long as needed, and by more than two segments, they are copied to its end.
+//! that is more than twice as long as needed, and by more than two segments, they are copied to its end. What consumers
+//! acknowledged, idle durable subscribers as well, is in every catalog or gone with its message, so it keeps no segment.
 //!
 //! **A message can lie at several keys, or elsewhere than it was put.** Its record is needed as long as any key
 //! refers to it, and copied once, with what says where it lies by then. Only such records have a list of their
@@ -19,7 +20,8 @@
 //!
 //! **On a full disk messages are refused with [`StoreError::Full`], acknowledgements are not**: the last
 //! eighth of the last segment is theirs. The space of a segment is taken when it is made; where a file system gives it away
-//! all the same, a write waits until there is some, and nobody is answered meanwhile.
+//! all the same, a write waits until there is some, and nobody is answered meanwhile. So that it does not come to that, the
+//! store limit of a broker is no more than the disk has room for when it starts ([`Journal::capacity`]).
 //!
 //! **Who opens a journal begins an epoch**, with a higher number than any before it, in a segment of its own whose catalog
 //! says where the log ended that was found. A former master that was only paused may go on writing in its own segment
@@ -451,6 +453,17 @@ impl Journal {
             threads: Mutex::new(vec![writer, keeper, reader]),
         };
         Ok((journal, recovered))
+    }
+
+    /// How many bytes of messages the file system has room for, now: less than half of what is free or the journal's,
+    /// because the log can be twice as long as what is needed of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`] if the file system does not say.
+    pub fn capacity(&self) -> Result<u64, StoreError> {
+        let capacity = self.pool.capacity();
+        capacity.map_err(|error| StoreError::Io(format!("free space: {error}")))
     }
 
     /// Copies what is needed of all segments that are there forward, so that they can go. Blocks until they are given

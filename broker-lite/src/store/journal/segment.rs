@@ -138,6 +138,15 @@ impl Pool {
         self.epoch
     }
 
+    /// Bytes of messages that the disk has room for. The log may be twice as long as what is needed of it, and two
+    /// segments; beside it there are spare files, and one segment while it is written again.
+    pub(super) fn capacity(&self) -> io::Result<u64> {
+        let room = self.disk.free_space()?.saturating_add(self.disk_bytes());
+        let beside = (self.target as u64 + 3) * self.segment_size;
+        // Where there is hardly room for that, a little has to do.
+        Ok((room.saturating_sub(beside) / 2).max(room / 8))
+    }
+
     /// Bytes on disk, of segments and spare files.
     pub(super) fn disk_bytes(&self) -> u64 {
         self.disk_bytes.load(Ordering::Relaxed)

@@ -197,6 +197,31 @@ fn a_full_disk_refuses_messages_and_takes_acknowledgements() {
 }
 
 #[test]
+fn within_its_capacity_a_journal_finds_room() {
+    let disk = FaultyDisk::default();
+    disk.set_space(Some(60 * SEGMENT));
+    let (journal, _) = open(&disk);
+    store(&journal, vec![create(1)]);
+    let capacity = journal.capacity().unwrap();
+    assert!((20 * SEGMENT..30 * SEGMENT).contains(&capacity), "{capacity}");
+    // Full, and then always as full, while everything but a few old messages comes and goes.
+    let mut waiting = std::collections::VecDeque::new();
+    for sequence in 1..=2_000 {
+        store(&journal, vec![put(1, sequence, 500)]);
+        waiting.push_back(sequence);
+        // A record is smaller than the message counts.
+        if (waiting.len() as u64 + 1) * (1_024 + 500) > capacity {
+            let gone = waiting.remove(10).unwrap();
+            store(&journal, vec![remove(1, gone)]);
+        }
+    }
+    assert!(disk.allocated() <= 60 * SEGMENT);
+    // It does not change with what is stored.
+    let now = journal.capacity().unwrap();
+    assert!(now.abs_diff(capacity) <= SEGMENT, "{now}");
+}
+
+#[test]
 fn space_that_comes_back_is_used() {
     let disk = FaultyDisk::default();
     let (journal, _) = open(&disk);

@@ -453,6 +453,12 @@ impl Disk for FaultyDisk {
         self.inner.lock().rename(NameChange::Remove(name.into()))
     }
 
+    fn free_space(&self) -> io::Result<u64> {
+        let inner = self.inner.lock();
+        let space = inner.space.unwrap_or(u64::MAX);
+        Ok(space.saturating_sub(inner.allocated()))
+    }
+
     fn sync_directory(&self) -> io::Result<()> {
         let mut inner = self.inner.lock();
         inner.change()?;

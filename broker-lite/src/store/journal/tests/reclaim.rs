@@ -2,7 +2,7 @@
 
 use super::faults::Crash;
 use super::*;
-use crate::store::DestinationKey;
+use crate::store::{DestinationKey, StoredDestination, StoredSubscription};
 
 /// Puts and removes messages of one destination, so that `segments` segments are filled.
 fn churn(journal: &Journal, sequence: &mut u64, destination: u32, segments: u64) {
@@ -92,6 +92,82 @@ fn one_old_message_does_not_keep_the_log() {
     let (_journal, recovered) = open(&disk);
     assert_eq!(sequences(&recovered, 1), [1]);
     assert_eq!(sequences(&recovered, 2), [0u64; 0]);
+}
+
+/// A durable subscription on a destination of this number.
+fn subscribe(destination: u32) -> Op {
+    Op::CreateDestination {
+        key: DestinationKey(destination),
+        destination: StoredDestination::Subscription(Arc::new(StoredSubscription {
+            client_id: format!("client {destination}").into(),
+            name: "name".into(),
+            destination: "topic://T".into(),
+            selector: None,
+            no_local: false,
+        })),
+    }
+}
+
+#[test]
+fn what_an_idle_durable_subscriber_acknowledged_does_not_keep_the_log() {
+    let disk = FaultyDisk::default();
+    let (journal, _) = open(&disk);
+    store(&journal, vec![create(1), subscribe(2), subscribe(3)]);
+    // It takes a few messages, and is not heard of again.
+    for sequence in 1..=3 {
+        store(&journal, vec![put(2, sequence, 100)]);
+        let shown = Op::Dispatched {
+            destination: DestinationKey(2),
+            sequence,
+        };
+        store(&journal, vec![shown, remove(2, sequence)]);
+    }
+    let mut sequence = 3;
+    churn(&journal, &mut sequence, 1, 60);
+    until("old segments are gone", || segments(&disk).len() <= 2);
+    assert!(segments(&disk)[0] > 20);
+    // And what it acknowledged stays so.
+    for life in 0..3 {
+        let (_journal, recovered) = open(&disk.crash(Crash::Nothing, life));
+        assert_eq!(sequences(&recovered, 2), [0u64; 0]);
+        assert_eq!(recovered.destinations[1].dispatched, 3);
+        assert!(matches!(
+            recovered.destinations[1].destination,
+            StoredDestination::Subscription(_)
+        ));
+    }
+}
+
+#[test]
+fn few_messages_of_an_idle_durable_subscriber_do_not_keep_the_log() {
+    let disk = FaultyDisk::default();
+    let (journal, _) = open(&disk);
+    store(&journal, vec![create(1), subscribe(2), subscribe(3)]);
+    // Two have the same messages, stored once. One is away, and the other takes what it has.
+    let mut sequence = 0;
+    let mut waiting = Vec::new();
+    for _ in 0..6 {
+        sequence += 2;
+        let of = key(2, sequence - 1);
+        let shared = Op::Share {
+            key: key(3, sequence),
+            of,
+        };
+        store(&journal, vec![put(2, sequence - 1, 200), shared]);
+        store(&journal, vec![remove(3, sequence)]);
+        waiting.push(sequence - 1);
+        churn(&journal, &mut sequence, 1, 10);
+    }
+    until("the log is short", || is_short(&journal));
+    assert!(segments(&disk)[0] > 20);
+    until("its space is given back", || disk.allocated() <= 9 * SEGMENT);
+    drop(journal);
+    let (journal, recovered) = open(&disk);
+    assert_eq!(sequences(&recovered, 2), waiting);
+    assert_eq!(sequences(&recovered, 3), [0u64; 0]);
+    for (key, found) in load(&journal, waiting.iter().map(|&at| key(2, at)).collect()).unwrap() {
+        assert_eq!(found, Some(Arc::new(message(1, key.sequence as i64, 200))));
+    }
 }
 
 #[test]
