@@ -2,6 +2,7 @@
 
 mod access;
 mod bench;
+mod health;
 mod journal;
 mod log;
 pub mod soak;

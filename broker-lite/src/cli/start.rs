@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use super::access::Access;
+use super::health::{Health, State};
 use super::{Common, Failure, log};
 #[cfg(feature = "sql")]
 use crate::config::database_locking;
@@ -129,6 +130,11 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_ca: Option<PathBuf>,
 
+    /// Answer over HTTP whether this broker serves: /readyz is 200 then, and 503 while it starts or stands by; /healthz is
+    /// always 200
+    #[arg(long, value_name = "HOST:PORT")]
+    health: Option<String>,
+
     /// Write the addresses listened on to this file, one a line, once they are known
     #[arg(long, value_name = "FILE")]
     ports_file: Option<PathBuf>,
@@ -144,8 +150,9 @@ pub(super) struct Options {
 
 pub(super) fn run(options: Options) -> Result<(), Failure> {
     log::init(&options.common.log)?;
+    let health = Health::new();
     // What is wrong with it is said before anything else happens.
-    let first = configure(&options)?;
+    let first = configure(&options, &health)?;
     let runtime = match options.threads {
         1 => tokio::runtime::Builder::new_current_thread(),
         threads => {
@@ -157,7 +164,7 @@ pub(super) fn run(options: Options) -> Result<(), Failure> {
     .enable_all()
     .build()
     .map_err(|error| format!("no runtime: {error}"))?;
-    let result = runtime.block_on(serve(&options, first));
+    let result = runtime.block_on(serve(&options, &health, first));
     // A journal that is still being opened is not waited for.
     runtime.shutdown_background();
     result
@@ -170,7 +177,7 @@ struct Wanted {
     restart_allowed: bool,
 }
 
-fn configure(options: &Options) -> Result<Wanted, String> {
+fn configure(options: &Options, health: &Health) -> Result<Wanted, String> {
     let mut settings = match &options.config {
         Some(file) => Settings::load(file).map_err(|error| error.to_string())?,
         None => Settings::default(),
@@ -219,9 +226,14 @@ fn configure(options: &Options) -> Result<Wanted, String> {
         let client_ca = options.tls_ca.as_deref().map(read).transpose()?;
         broker = broker.tls(read(chain)?, read(key)?, client_ca);
     }
-    Ok(Wanted {
+    let health = health.clone();
+    let builder = broker.on_standby(move |holder| {
+        health.set(State::StandingBy(holder.to_string()));
         // Whoever closed our stdout does not want to know.
-        builder: broker.on_standby(|holder| drop(say(&format!("standing by: {holder}")))),
+        let _ = say(&format!("standing by: {holder}"));
+    });
+    Ok(Wanted {
+        builder,
         restart_allowed,
     })
 }
@@ -258,16 +270,23 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Serves until it is told to stop, and stands by again each time mastership is lost, if that is wanted.
-async fn serve(options: &Options, first: Wanted) -> Result<(), Failure> {
+async fn serve(options: &Options, health: &Health, first: Wanted) -> Result<(), Failure> {
     // Before the broker is ready, so that no signal to a ready broker is missed.
     let mut stop = Stop::new().map_err(|error| format!("no signals: {error}"))?;
     let ports_file = options.ports_file.as_deref();
+    if let Some(address) = &options.health {
+        let bound = health.listen(address).await;
+        let bound = bound.map_err(|error| format!("cannot listen on {address}: {error}"))?;
+        info!("health checks are answered on http://{bound}/readyz");
+    }
     let mut wanted = first;
     loop {
-        match serve_once(wanted.builder, ports_file, &mut stop).await {
+        let ended = serve_once(wanted.builder, ports_file, health, &mut stop).await;
+        health.set(State::Starting);
+        match ended {
             Err(failure) if failure.is_mastership_lost() && wanted.restart_allowed => {
                 warn!("standing by again: {failure}");
-                wanted = configure(options)?;
+                wanted = configure(options, health)?;
                 wanted.builder = wanted.builder.patient();
             }
             ended => return ended,
@@ -279,6 +298,7 @@ async fn serve(options: &Options, first: Wanted) -> Result<(), Failure> {
 async fn serve_once(
     builder: BrokerBuilder,
     ports_file: Option<&Path>,
+    health: &Health,
     stop: &mut Stop,
 ) -> Result<(), Failure> {
     if let Some(path) = ports_file {
@@ -300,12 +320,17 @@ async fn serve_once(
     if let Some(path) = ports_file {
         write_ports(path, broker.addresses()).map_err(|error| format!("{}: {error}", path.display()))?;
     }
+    health.set(State::Ready);
     // Whoever closed our stdout does not want to know.
     let _ = announce(broker.addresses());
 
     tokio::select! {
-        signal = stop.wait() => info!("{signal}: stopping"),
+        signal = stop.wait() => {
+            info!("{signal}: stopping");
+            health.set(State::Stopping);
+        }
         failure = broker.failed() => {
+            health.set(State::Stopping);
             // What failed is the reason to end, not what then cannot be closed.
             let _ = broker.stop().await;
             return Err(failure.into());

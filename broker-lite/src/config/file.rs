@@ -512,6 +512,12 @@ transactionOutcomes = 10
 transactionOutcomesAge = 60_000
 populateJMSXUserID = true
 schedulePeriodForDestinationPurge = 10000
+restartAllowed = false
+
+[locker]
+lockAcquireSleepInterval = 2000
+lockKeepAlivePeriod = 500
+failIfLocked = true
 
 [[user]]
 username = "system"
@@ -652,6 +658,10 @@ timeZone = "UTC"
             settings.destinations,
             [Destination::queue("FIRST"), Destination::topic("SECOND")]
         );
+        let locker = settings.locker.unwrap();
+        let millis = Duration::from_millis;
+        assert_eq!(locker.lease(), Some((millis(2000), millis(500))));
+        assert!(locker.fail_if_locked && !settings.restart_allowed);
         assert_eq!(settings.force_persistency, Some(true));
         assert_eq!(
             settings.timestamp.map(|stamp| stamp.ttl_ceiling.as_secs()),
@@ -728,6 +738,12 @@ timeZone = "UTC"
             ("[[destination]]\ntempQueue = true", "cannot be made"),
             ("persistent = false\ndataDirectory = \"x\"", "of no use"),
             ("durability = \"interval:0\"", "milliseconds"),
+            (
+                "[locker]\nlockKeepAlivePeriod = 10000",
+                "less than lockAcquireSleepInterval",
+            ),
+            ("[locker]\nlockAcquireSleepInterval = 0", "at least"),
+            ("[locker]\nuseLock = false", "no useLock here"),
             ("[[user]]\nusername = \"a\"", "password"),
             ("[tls]\nkey = \"a\"", "certificate"),
             (
