@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use super::super::{MessageKey, StoredDestination};
@@ -15,7 +16,7 @@ use super::producers::Producers;
 use super::schema::{
     ACKS, DESTINATIONS, HELD, LOCK, MESSAGES, NOTES, OUTCOMES, OWN_MESSAGES, PRODUCERS, STORE, kind_of,
 };
-use super::statements::{Session, Value, bytes, id};
+use super::statements::{self, Session, Value, id};
 
 const MESSAGE_COLUMNS: &str = "ID, CONTAINER, MSGID_PROD, MSGID_SEQ, EXPIRATION, PRIORITY, MSG";
 const OWN_COLUMNS: &str = "DEST, ID, MSGID_PROD, MSGID_SEQ, EXPIRATION, PRIORITY, MSG";
@@ -110,10 +111,7 @@ async fn announce(session: &mut Session<'_>, index: &Index, header: &Header) -> 
     // Until the commit nobody takes it, so what is written is written by the master.
     let query = format!("SELECT BROKER_NAME FROM {LOCK} WHERE ID=? FOR UPDATE");
     let rows = session.rows(&query, &[Value::Int(1)]).await?;
-    let found = rows
-        .first()
-        .map(|row| super::statements::text(row, 0))
-        .transpose()?;
+    let found = rows.first().map(|row| statements::text(row, 0)).transpose()?;
     match found.flatten() {
         Some(found) if *found == **holder => Ok(()),
         _ => Err(FlushError::Unleased),
@@ -249,14 +247,14 @@ async fn read_row(session: &mut Session<'_>, row: Row) -> Result<[Value; 5], Flu
         return Err(missing(row));
     };
     let number = |column| -> Result<Value, sqlx::Error> {
-        Ok(super::statements::number(found, column)?.map_or(Value::NoInt, Value::Int))
+        Ok(statements::number(found, column)?.map_or(Value::NoInt, Value::Int))
     };
     Ok([
-        super::statements::text(found, 0)?.map_or(Value::NoText, Value::Text),
+        statements::text(found, 0)?.map_or(Value::NoText, Value::Text),
         number(1)?,
         number(2)?,
         number(3)?,
-        bytes(found, 4)?.map_or(Value::NoBytes, Value::Bytes),
+        statements::bytes(found, 4)?.map_or(Value::NoBytes, Value::Bytes),
     ])
 }
 
@@ -269,23 +267,41 @@ async fn counters(session: &mut Session<'_>, index: &Index) -> Result<(), FlushE
     let changed = index.changes.notes.keys();
     let mut counters: Vec<_> = changed.filter_map(|&key| index.miscounted(key)).collect();
     counters.sort_unstable();
-    for some in counters.chunks(COUNTED_AT_ONCE) {
+    // Subscriptions share rows.
+    counters.dedup();
+    let mut messages = Vec::new();
+    for (row, counter) in counters {
+        match row {
+            Row::Message(id) => messages.push((id, counter)),
+            Row::Own(_) => {
+                let [.., body] = read_row(session, row).await?;
+                if let Value::Bytes(body) = body {
+                    count(session, row, body, counter).await?;
+                }
+            }
+        }
+    }
+    for some in messages.chunks(COUNTED_AT_ONCE) {
         let ids: Vec<_> = some.iter().map(|(id, _)| *id).collect();
         let head = format!("SELECT ID, MSG FROM {MESSAGES} WHERE ID IN");
         for row in session.rows_for_ids(&head, &[], &ids).await? {
             let found = id(&row, 0)?;
             let counter = some.iter().find(|(id, _)| *id == found);
-            let (Some((_, counter)), Some(body)) = (counter, bytes(&row, 1)?) else {
-                continue;
-            };
-            let body = with_counter(body, *counter)
-                .map_err(|error| FlushError::Unreadable(format!("{MESSAGES}, ID {found}: {error}")))?;
-            let text = format!("UPDATE {MESSAGES} SET MSG=? WHERE ID=?");
-            session
-                .execute(&text, &[Value::Bytes(body), Value::id(found)])
-                .await?;
+            if let (Some((_, counter)), Some(body)) = (counter, statements::bytes(&row, 1)?) {
+                count(session, Row::Message(found), body, *counter).await?;
+            }
         }
     }
+    Ok(())
+}
+
+async fn count(session: &mut Session<'_>, row: Row, body: Bytes, counter: u32) -> Result<(), FlushError> {
+    let body = with_counter(body, counter)
+        .map_err(|error| FlushError::Unreadable(format!("a message cannot be read: {row:?}: {error}")))?;
+    let (table, condition, key) = condition(row);
+    let text = format!("UPDATE {table} SET MSG=? WHERE {condition}");
+    let values: Vec<_> = std::iter::once(Value::Bytes(body)).chain(key).collect();
+    session.execute(&text, &values).await?;
     Ok(())
 }
 

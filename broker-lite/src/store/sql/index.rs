@@ -10,7 +10,7 @@
 //! * **Open transactions, schedules and retained messages** are nothing that ActiveMQ's tables can say. They lie in a table
 //!   of our own.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openwire_client::wire::{DestinationKind, Message};
@@ -86,8 +86,8 @@ struct Shared {
 /// Up to where a subscription has acknowledged on a topic.
 #[derive(Debug, Default)]
 pub(super) struct Acks {
-    /// The rows it still has to deliver.
-    pending: BTreeSet<u64>,
+    /// The rows it still has to deliver, and how many times each.
+    pending: BTreeMap<u64, u32>,
     /// The last row it was given, or that was there when it began.
     highest: i64,
     /// What stands in the table; none if there is no row.
@@ -101,11 +101,21 @@ impl Acks {
         self.highest = self.highest.max(last);
     }
 
+    /// The row was delivered, once more.
+    fn acknowledge(&mut self, id: u64) {
+        if let Some(times) = self.pending.get_mut(&id) {
+            *times -= 1;
+            if *times == 0 {
+                self.pending.remove(&id);
+            }
+        }
+    }
+
     /// `LAST_ACKED_ID`: everything up to here is acknowledged, and nothing behind it for sure.
     pub(super) fn last(&self) -> i64 {
         self.pending
-            .first()
-            .map_or(self.highest, |&first| first as i64 - 1)
+            .first_key_value()
+            .map_or(self.highest, |(&first, _)| first as i64 - 1)
     }
 }
 
@@ -379,7 +389,7 @@ impl Index {
         shared.subscriptions += 1;
         let acks = self.acks.entry(destination).or_default();
         let acks = acks.entry(shared.topic).or_default();
-        acks.pending.insert(id);
+        *acks.pending.entry(id).or_default() += 1;
         acks.highest = acks.highest.max(id as i64);
         self.changes.acks.insert((destination, shared.topic));
         if acks.written.is_none() {
@@ -441,14 +451,16 @@ impl Index {
         self.changes.destinations.entry(key).or_insert(exists);
     }
 
-    /// Whether the row of this queue's message should say another counter than it does.
-    pub(super) fn miscounted(&self, key: MessageKey) -> Option<(u64, u32)> {
+    /// The redelivery counter that the row of this message is to have, if it has another one: on a queue what was counted, as
+    /// ActiveMQ knows of no other place; elsewhere what the message was put with, and notes say the rest.
+    pub(super) fn miscounted(&self, key: MessageKey) -> Option<(Row, u32)> {
         let at = self.state.get(key)?;
-        let counter = self.state.counter(key).now;
-        match (at.row, self.state.destination(key.destination)?) {
-            (Row::Message(id), StoredDestination::Queue(_)) if at.counted != counter => Some((id, counter)),
-            _ => None,
-        }
+        let counter = self.state.counter(key);
+        let wanted = match self.state.destination(key.destination)? {
+            StoredDestination::Queue(_) => counter.now,
+            _ => counter.initial,
+        };
+        (at.counted != wanted).then_some((at.row, wanted))
     }
 
     /// The tables say what the index says.
@@ -489,7 +501,7 @@ fn release_shared(
     }
     let acks = acks.get_mut(&destination);
     if let Some(acks) = acks.and_then(|acks| acks.get_mut(&topic)) {
-        acks.pending.remove(&id);
+        acks.acknowledge(id);
         changes.acks.insert((destination, topic));
     }
 }

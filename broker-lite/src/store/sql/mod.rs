@@ -66,6 +66,8 @@ mod schema;
 mod settings;
 mod shared;
 mod statements;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use settings::{DatabaseLocking, DatabaseUrl, LeaseSettings, SqlSettings};

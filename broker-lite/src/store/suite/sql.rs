@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use sqlx::{AnyConnection, AssertSqlSafe, Connection};
+use tokio::runtime::Runtime;
 
 use super::*;
 use crate::store::sql::{SqlOptions, SqlStore};
@@ -100,13 +101,15 @@ impl Server {
     }
 }
 
+/// Connections end with the runtime they were made on: this one does not.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().unwrap()
+});
+
 /// Runs what needs a runtime.
 pub(in crate::store) fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
+    RUNTIME.block_on(future)
 }
 
 /// Opens a store in which every subscription wants every message.

@@ -1,0 +1,144 @@
+//! Who is master of a database.
+
+use std::time::Duration;
+
+use super::*;
+use crate::ha::{Attempt, LockError};
+
+fn settings(url: &str, locking: DatabaseLocking) -> SqlSettings {
+    SqlSettings {
+        locking,
+        ..SqlSettings::new(url.parse().unwrap())
+    }
+}
+
+fn two(url: &str, locking: DatabaseLocking, lease: Duration) -> [Box<dyn Locker>; 2] {
+    let mut options = LockOptions::default();
+    options.acquire_sleep_interval = lease;
+    ["one", "two"].map(|broker| locker(&settings(url, locking.clone()), broker, &options).unwrap())
+}
+
+fn is_acquired(attempt: Result<Attempt, LockError>) -> bool {
+    matches!(attempt, Ok(Attempt::Acquired { .. }))
+}
+
+/// One after the other, and back.
+async fn take_turns([mut one, mut two]: [Box<dyn Locker>; 2]) {
+    assert!(is_acquired(one.try_acquire().await));
+    for _ in 0..2 {
+        let attempt = two.try_acquire().await;
+        assert!(matches!(&attempt, Ok(Attempt::Held(_))), "{attempt:?}");
+        assert_eq!(one.keep_alive().await, Ok(()));
+    }
+    one.release().await;
+    assert!(is_acquired(two.try_acquire().await));
+    assert!(matches!(one.keep_alive().await, Err(LockError::Lost(_))));
+    assert!(matches!(one.try_acquire().await, Ok(Attempt::Held(_))));
+    two.release().await;
+    assert!(is_acquired(one.try_acquire().await));
+    one.release().await;
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn lease() -> DatabaseLocking {
+    DatabaseLocking::Lease(LeaseSettings {
+        max_allowable_diff_from_db_time: Duration::from_millis(1),
+        ..LeaseSettings::default()
+    })
+}
+
+#[test]
+fn one_is_master_of_postgres() {
+    if is_here("postgres", "one_is_master_of_postgres") {
+        let url = POSTGRES.database();
+        block_on(take_turns(two(&url, DatabaseLocking::Row, LONG)));
+        block_on(take_turns(two(&url, lease(), LONG)));
+    }
+}
+
+#[test]
+fn one_is_master_of_mariadb() {
+    if is_here("mariadb", "one_is_master_of_mariadb") {
+        let url = MARIADB.database();
+        block_on(take_turns(two(&url, DatabaseLocking::Row, LONG)));
+        block_on(take_turns(two(&url, lease(), LONG)));
+    }
+}
+
+#[test]
+fn one_is_master_of_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", dir.path().join("db").display());
+    block_on(take_turns(two(&url, DatabaseLocking::Row, LONG)));
+}
+
+#[test]
+fn a_row_lock_goes_with_its_connection() {
+    if !is_here("postgres", "a_row_lock_goes_with_its_connection") {
+        return;
+    }
+    let url = POSTGRES.database();
+    let [mut one, mut two] = two(&url, DatabaseLocking::Row, LONG);
+    block_on(async {
+        assert!(is_acquired(one.try_acquire().await));
+        let mut beside = AnyConnection::connect(&url).await.unwrap();
+        let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                         WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        sqlx::raw_sql(terminate).execute(&mut beside).await.unwrap();
+        let attempts = async {
+            while !is_acquired(two.try_acquire().await) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(super::super::super::suite::DEADLINE, attempts)
+            .await
+            .unwrap();
+        assert!(matches!(one.keep_alive().await, Err(LockError::Lost(_))));
+    });
+}
+
+#[test]
+fn a_lease_that_is_over_is_taken() {
+    if !is_here("postgres", "a_lease_that_is_over_is_taken") {
+        return;
+    }
+    let url = POSTGRES.database();
+    let [mut one, _] = two(&url, lease(), Duration::from_millis(1));
+    let [_, mut two] = two(&url, lease(), LONG);
+    block_on(async {
+        assert!(is_acquired(one.try_acquire().await));
+        let attempts = async {
+            while !is_acquired(two.try_acquire().await) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(super::super::super::suite::DEADLINE, attempts)
+            .await
+            .unwrap();
+        assert!(matches!(one.keep_alive().await, Err(LockError::Lost(_))));
+        assert!(
+            matches!(one.try_acquire().await, Ok(Attempt::Held(holder)) if holder.description.contains("two"))
+        );
+    });
+}
+
+#[test]
+fn a_master_without_the_lease_writes_nothing() {
+    if !is_here("postgres", "a_master_without_the_lease_writes_nothing") {
+        return;
+    }
+    let url = POSTGRES.database();
+    let settings = settings(&url, lease());
+    let [mut one, _] = two(&url, lease(), LONG);
+    block_on(async {
+        assert!(is_acquired(one.try_acquire().await));
+    });
+    let opened = SqlStore::open_as(settings, "one", Box::new(|_, _| true), Mastership::endless(0));
+    let (store, _) = block_on(opened).unwrap();
+    ok(&store, vec![create(1), put(1, 1, 10)]);
+    // An ActiveMQ took over, and this broker does not know yet.
+    Beside::new(&url).run("UPDATE ACTIVEMQ_LOCK SET BROKER_NAME='other'");
+    let late = wait(append(&store, vec![put(1, 2, 10)]));
+    assert!(matches!(late, Err(StoreError::NotMaster(_))), "{late:?}");
+}
