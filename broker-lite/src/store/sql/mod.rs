@@ -308,6 +308,7 @@ impl Store for SqlStore {
     /// `disk_bytes` is 0: what a database takes is its own affair.
     fn stats(&self) -> StoreStats {
         StoreStats {
+            journal: None,
             messages: self.shared.messages.load(Ordering::Relaxed),
             disk_bytes: 0,
             batches: self.shared.batches.load(Ordering::Relaxed),
