@@ -1,11 +1,16 @@
 //! Our own programs as processes: the broker's binary and the samples.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+pub use rustix::process::Signal;
 
 /// Where the binaries of this build are. They are built if this test was built without them.
 fn target_dir() -> &'static PathBuf {
@@ -126,6 +131,106 @@ impl BrokerProcess {
 }
 
 impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A `broker-lite` in a process of its own, which may never come to serve. Killed when dropped.
+#[derive(Debug)]
+pub struct Candidate {
+    child: Child,
+    lines: Receiver<String>,
+    errors: Option<JoinHandle<String>>,
+}
+
+impl Candidate {
+    /// Starts one and does not wait.
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(broker_lite())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("broker-lite can be run");
+        let stdout = child.stdout.take().expect("its output is piped");
+        let mut stderr = child.stderr.take().expect("its errors are piped");
+        let (said, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                // Whoever listened may have gone.
+                let _ = said.send(line);
+            }
+        });
+        let errors = std::thread::spawn(move || {
+            let mut text = String::new();
+            // What is no text is not of this program.
+            let _ = stderr.read_to_string(&mut text);
+            text
+        });
+        Self {
+            child,
+            lines,
+            errors: Some(errors),
+        }
+    }
+
+    /// Waits until it says a line that begins so, and returns it.
+    ///
+    /// # Panics
+    ///
+    /// If it does not within `limit`, or ends.
+    pub fn hear(&mut self, begin: &str, limit: Duration) -> String {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) if line.starts_with(begin) => return line,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("broker-lite does not say {begin:?} within {limit:?}")
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let (status, errors) = self.end(limit);
+                    panic!("broker-lite ended with {status:?} before it said {begin:?}: {errors}");
+                }
+            }
+        }
+    }
+
+    /// It has said a line that begins so. Earlier lines are forgotten.
+    pub fn has_said(&mut self, begin: &str) -> bool {
+        self.lines.try_iter().any(|line| line.starts_with(begin))
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).expect("it is there");
+    }
+
+    /// Waits until it has ended; gives its status, none if it was killed, and what it complained about.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end within `limit`.
+    pub fn end(&mut self, limit: Duration) -> (Option<i32>, String) {
+        let status = wait_for("broker-lite ends", limit, || {
+            self.child.try_wait().expect("it can be waited for")
+        });
+        let errors = self
+            .errors
+            .take()
+            .map(|errors| errors.join().expect("it is read"));
+        (status.code(), errors.unwrap_or_default())
+    }
+}
+
+impl Drop for Candidate {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();
