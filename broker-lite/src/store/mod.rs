@@ -20,6 +20,7 @@ mod error;
 pub mod journal;
 pub(crate) mod lock_file;
 pub mod memory;
+mod ordered;
 mod recent;
 #[cfg(feature = "sql")]
 pub mod sql;

@@ -1,11 +1,12 @@
 //! What a store holds, without the bodies: the one meaning of each [`Op`], shared by all stores.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use openwire_client::wire::{Message, ProducerId};
 use rustc_hash::FxHashMap;
 
+use super::ordered::Ordered;
 use super::recent::{Audit, Outcomes};
 use super::{
     DestinationKey, Header, MessageKey, Prepared, Recovered, RecoveredDestination, RecoveredMessage,
@@ -34,7 +35,7 @@ pub(super) struct Stored<M> {
     pub(super) destination: StoredDestination,
     pub(super) dispatched: u64,
     pub(super) prepared: Option<Arc<Prepared>>,
-    messages: BTreeMap<u64, M>,
+    messages: Ordered<M>,
     /// The counters that are not 0.
     redelivered: FxHashMap<u64, Counter>,
     /// When messages are due, and how often they fired.
@@ -146,7 +147,7 @@ impl<M> State<M> {
             destination,
             dispatched: 0,
             prepared: None,
-            messages: BTreeMap::new(),
+            messages: Ordered::default(),
             redelivered: FxHashMap::default(),
             due: FxHashMap::default(),
             senders: None,
@@ -159,7 +160,7 @@ impl<M> State<M> {
         let messages = self
             .destinations
             .remove(&key)
-            .map_or_else(BTreeMap::new, |stored| {
+            .map_or_else(Ordered::default, |stored| {
                 self.counters -= stored.redelivered.len() as u64;
                 self.due -= stored.due.len() as u64;
                 stored.messages
@@ -227,14 +228,14 @@ impl<M> State<M> {
         self.destinations
             .get(&key.destination)?
             .messages
-            .get(&key.sequence)
+            .get(key.sequence)
     }
 
     pub(super) fn get_mut(&mut self, key: MessageKey) -> Option<&mut M> {
         self.destinations
             .get_mut(&key.destination)?
             .messages
-            .get_mut(&key.sequence)
+            .get_mut(key.sequence)
     }
 
     pub(super) fn counter(&self, key: MessageKey) -> Counter {
@@ -253,7 +254,7 @@ impl<M> State<M> {
 
     pub(super) fn remove(&mut self, key: MessageKey) -> Option<M> {
         let stored = self.destinations.get_mut(&key.destination)?;
-        let old = stored.messages.remove(&key.sequence)?;
+        let old = stored.messages.remove(key.sequence)?;
         stored.forget_marks(key.sequence, &mut self.counters, &mut self.due);
         self.messages -= 1;
         Some(old)
@@ -296,7 +297,7 @@ impl<M> State<M> {
 
     pub(super) fn set_redelivered(&mut self, key: MessageKey, count: u32) {
         if let Some(stored) = self.destinations.get_mut(&key.destination)
-            && stored.messages.contains_key(&key.sequence)
+            && stored.messages.contains_key(key.sequence)
         {
             let before = stored.redelivered.get(&key.sequence).copied();
             let counter = Counter {
@@ -309,7 +310,7 @@ impl<M> State<M> {
 
     pub(super) fn set_due(&mut self, key: MessageKey, at: i64, times: u32) {
         if let Some(stored) = self.destinations.get_mut(&key.destination)
-            && stored.messages.contains_key(&key.sequence)
+            && stored.messages.contains_key(key.sequence)
         {
             let before = stored.due.insert(key.sequence, (at, times));
             self.due += u64::from(before.is_none());
@@ -371,7 +372,7 @@ impl<M> State<M> {
             .iter()
             .flat_map(|(&destination, found)| {
                 let messages = found.messages.iter();
-                messages.map(move |(&sequence, message)| {
+                messages.map(move |(sequence, message)| {
                     let key = MessageKey {
                         destination,
                         sequence,
@@ -388,7 +389,7 @@ impl<M> State<M> {
             assert!(
                 marked
                     .into_iter()
-                    .all(|sequence| found.messages.contains_key(sequence))
+                    .all(|sequence| found.messages.contains_key(*sequence))
             );
         }
         all
@@ -418,7 +419,8 @@ impl<M> Stored<M> {
 
     fn recovered(&self, key: DestinationKey, header: impl Fn(&M) -> Header) -> RecoveredDestination {
         let mut expiring = Vec::new();
-        let messages = self.messages.iter().map(|(&sequence, message)| {
+        let mut messages = Vec::with_capacity(self.messages.len());
+        messages.extend(self.messages.iter().map(|(sequence, message)| {
             let header = header(message);
             if header.expiration > 0 {
                 expiring.push((sequence, header.expiration));
@@ -429,8 +431,7 @@ impl<M> Stored<M> {
                 redelivered: self.redelivered.get(&sequence).map_or(0, |counter| counter.now),
                 priority: header.priority,
             }
-        });
-        let messages = messages.collect();
+        }));
         let due = self.due.iter();
         let mut due: Vec<_> = due
             .map(|(&sequence, &(at, times))| (sequence, at, times))
