@@ -829,7 +829,11 @@ async fn open(
     storage: Storage,
     options: JournalOptions,
     keeper: Option<Keeper>,
-    #[cfg_attr(not(feature = "sql"), expect(unused_variables, reason = "only databases ask"))] broker: &str,
+    #[cfg_attr(
+        not(feature = "sql"),
+        expect(unused_variables, reason = "it is what a lease in a database says")
+    )]
+    broker: &str,
 ) -> Result<Opened, BrokerError> {
     let directory = match storage {
         Storage::Open(store, recovered) => {

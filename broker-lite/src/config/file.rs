@@ -21,7 +21,7 @@ use crate::policy::{
     RedeliveryPolicy, Timestamping, VirtualTopic, Zone, target,
 };
 #[cfg(feature = "sql")]
-use crate::store::sql::{DatabaseLocking, SqlSettings};
+use crate::store::sql::DatabaseLocking;
 
 /// Where persistent messages go if a file only says that they are kept.
 const DATA_DIRECTORY: &str = "data";
@@ -233,19 +233,17 @@ fn store(value: FieldValue) -> Result<StorageSettings, FieldError> {
     let url = fields.take("url", |value| Ok(super::storage::store(&text(value)?)?))?;
     let store = required(url, &fields, "a store has a url")?;
     #[cfg(feature = "sql")]
-    let store = match store {
-        StorageSettings::Sql(mut settings) => {
-            database(&mut fields, &mut settings)?;
-            StorageSettings::Sql(settings)
-        }
-        other => other,
-    };
+    let store = database(&mut fields, store)?;
     fields.finish()?;
     Ok(store)
 }
 
+/// What else is said of a database.
 #[cfg(feature = "sql")]
-fn database(fields: &mut Fields, settings: &mut SqlSettings) -> Result<(), FieldError> {
+fn database(fields: &mut Fields, store: StorageSettings) -> Result<StorageSettings, FieldError> {
+    let StorageSettings::Sql(mut settings) = store else {
+        return Ok(store);
+    };
     fields.take_into("locker", &mut settings.locking, |value| {
         Ok(super::storage::database_locking(&text(value)?)?)
     })?;
@@ -254,14 +252,15 @@ fn database(fields: &mut Fields, settings: &mut SqlSettings) -> Result<(), Field
         let difference = &mut lease.max_allowable_diff_from_db_time;
         fields.take_into("maxAllowableDiffFromDBTime", difference, millis)?;
     }
-    fields.take_into("reconnectTimeout", &mut settings.options.reconnect, millis)?;
-    fields.take_into("readers", &mut settings.options.readers, |value| {
+    let options = &mut settings.options;
+    fields.take_into("reconnectTimeout", &mut options.reconnect, at_least_a_millisecond)?;
+    fields.take_into("readers", &mut options.readers, |value| {
         match number::<u32>(value)? {
             0 => Err(FieldError::new("is at least 1")),
             readers => Ok(readers),
         }
     })?;
-    Ok(())
+    Ok(StorageSettings::Sql(settings))
 }
 
 fn locker(value: FieldValue) -> Result<LockOptions, FieldError> {
@@ -737,6 +736,10 @@ timeZone = "UTC"
             ("[[destination]]\nqueue = \"A.>\"", "A.>"),
             ("[[destination]]\ntempQueue = true", "cannot be made"),
             ("persistent = false\ndataDirectory = \"x\"", "of no use"),
+            ("persistent = true\n[store]\nurl = \"memory:\"", "of no use"),
+            ("[store]\nlocker = \"database-locker\"", "url"),
+            ("[store]\nurl = \"oracle:x\"", "journal:DIR"),
+            ("[store]\nurl = \"journal:x\"\nreaders = 2", "readers"),
             ("durability = \"interval:0\"", "milliseconds"),
             (
                 "[locker]\nlockKeepAlivePeriod = 10000",
@@ -761,6 +764,48 @@ timeZone = "UTC"
             let error = Settings::parse(text).unwrap_err();
             assert!(error.is_config());
             assert!(error.to_string().contains(says), "{text}: {error}");
+        }
+    }
+
+    #[cfg(feature = "sql")]
+    #[test]
+    fn a_store_in_a_database_is_described() {
+        let text = r#"
+            [store]
+            url = "postgres://orders@db/orders"
+            locker = "lease-database-locker"
+            leaseHolderId = "left"
+            maxAllowableDiffFromDBTime = 250
+            reconnectTimeout = 5000
+            readers = 3
+        "#;
+        let Some(StorageSettings::Sql(store)) = Settings::parse(text).unwrap().storage else {
+            panic!("it is no database");
+        };
+        assert_eq!(store.url.to_string(), "PostgreSQL db/orders");
+        let DatabaseLocking::Lease(lease) = &store.locking else {
+            panic!("{store:?}");
+        };
+        assert_eq!(lease.lease_holder_id.as_deref(), Some("left"));
+        assert_eq!(lease.max_allowable_diff_from_db_time, Duration::from_millis(250));
+        assert_eq!(
+            (store.options.reconnect, store.options.readers),
+            (Duration::from_secs(5), 3)
+        );
+        for (text, says) in [
+            (
+                "[store]\nurl = \"sqlite:x\"\nlocker = \"shared-file-locker\"",
+                "lease-database-locker",
+            ),
+            (
+                "[store]\nurl = \"sqlite:x\"\nleaseHolderId = \"a\"",
+                "leaseHolderId",
+            ),
+            ("[store]\nurl = \"postgres://h/d?sslmod=x\"", "sslmod"),
+            ("[store]\nurl = \"sqlite:x\"\nreaders = 0", "at least 1"),
+        ] {
+            let error = Settings::parse(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
         }
     }
 

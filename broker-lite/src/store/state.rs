@@ -324,6 +324,14 @@ impl<M> State<M> {
         }
     }
 
+    /// No more than this was dispatched from the destination, whatever was said before.
+    #[cfg(feature = "sql")]
+    pub(super) fn lower_dispatched(&mut self, key: DestinationKey, sequence: u64) {
+        if let Some(stored) = self.destinations.get_mut(&key) {
+            stored.dispatched = stored.dispatched.min(sequence);
+        }
+    }
+
     /// This sequence was given out.
     pub(super) fn used(&mut self, sequence: u64) {
         self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));

@@ -206,6 +206,15 @@ impl Index {
         }
     }
 
+    /// No more than this was dispatched from the destination.
+    pub(super) fn lower_dispatched(&mut self, key: DestinationKey, sequence: u64) {
+        let stored = self.state.stored(key);
+        if stored.is_some_and(|stored| stored.dispatched > sequence) {
+            self.touch_destination(key);
+            self.state.lower_dispatched(key, sequence);
+        }
+    }
+
     pub(super) fn remove_destination(&mut self, key: DestinationKey) {
         let Some(destination) = self.state.destination(key).cloned() else {
             return;

@@ -85,7 +85,8 @@ pub type Matches = Box<dyn Fn(&StoredSubscription, &Message) -> bool + Send>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqlOptions {
     /// For how long a database that is gone is waited for, before the store stops for good; 30 seconds by default. Meanwhile
-    /// nothing is answered. A database that is gone when the store is opened is not waited for.
+    /// nothing is answered. A transaction without an answer for so long counts as a connection that broke. A database that is
+    /// gone when the store is opened is not waited for.
     pub reconnect: Duration,
     /// How many connections read messages back; 2 by default. One more writes.
     pub readers: u32,
@@ -106,6 +107,9 @@ impl Default for SqlOptions {
 
 impl SqlOptions {
     fn check(&self) -> Result<(), StoreError> {
+        if self.reconnect.is_zero() {
+            return Err(StoreError::Refused("no transaction takes no time at all".into()));
+        }
         if self.readers == 0 {
             return Err(StoreError::Refused(
                 "a store needs a connection to read with".into(),

@@ -83,9 +83,11 @@ pub(super) async fn open(request: Request, shared: Arc<Shared>) -> Result<(Write
         longest,
         shared,
         master,
+        limit: None,
         lock,
     };
     writer.commit().await?;
+    writer.limit = Some(writer.options.reconnect);
     let state = &writer.index.state;
     writer.shared.messages.store(state.messages(), Ordering::Relaxed);
     let recovered = state.recovered(found.identity, found.clean, |at| at.header);

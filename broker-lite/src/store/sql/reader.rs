@@ -6,7 +6,7 @@ use std::time::Duration;
 use openwire_client::wire::Message;
 use rustc_hash::FxHashMap;
 use sqlx::AnyPool;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::super::{Bodies, DestinationKey, MessageKey, StoreError};
 use super::body::decode;
@@ -47,7 +47,14 @@ pub(super) async fn read(
 ) -> Bodies {
     let until = Instant::now() + patience;
     loop {
-        match attempt(database, readers, &wanted).await {
+        let attempted = match timeout(patience, attempt(database, readers, &wanted)).await {
+            Ok(attempted) => attempted,
+            Err(_) => {
+                let why = format!("{} does not answer", database.name);
+                return Err(StoreError::Io(why));
+            }
+        };
+        match attempted {
             Ok(found) => return Ok(found),
             Err(Failure::Database(error)) if database.is_passing(&error) && Instant::now() < until => {
                 tokio::time::sleep(Duration::from_millis(50)).await;

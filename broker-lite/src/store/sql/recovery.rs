@@ -77,6 +77,8 @@ pub(super) struct Recovery<'m> {
     subscriptions: FxHashMap<SubscriptionName, DestinationKey>,
     /// Those that ActiveMQ knew of.
     known: FxHashSet<DestinationKey>,
+    /// Of destinations with messages that ActiveMQ put: the first one of those, and the last one of ours.
+    foreign: FxHashMap<DestinationKey, (u64, u64)>,
     largest: i64,
     /// The next number we would have given out.
     next: u64,
@@ -99,6 +101,7 @@ impl<'m> Recovery<'m> {
             queues: FxHashMap::default(),
             subscriptions: FxHashMap::default(),
             known: FxHashSet::default(),
+            foreign: FxHashMap::default(),
             largest: 0,
             next: next_sequence,
         }
@@ -111,6 +114,7 @@ impl<'m> Recovery<'m> {
         self.forget_unsubscribed();
         self.notes(session).await?;
         self.messages(session).await?;
+        self.lower_marks();
         self.own_messages(session).await?;
         self.held(session).await?;
         self.recent(session, forgotten).await?;
@@ -332,8 +336,11 @@ impl<'m> Recovery<'m> {
             let at = At::new(Row::Message(id), message, sent, None);
             // What we write has the message's priority beside it. ActiveMQ writes 0 unless the queue heeds priorities, and
             // it may use numbers again that we had given out.
-            let is_foreign = id >= self.next || priority != i64::from(message.priority.clamp(0, 9));
+            let is_other = self.notes.get(&key).is_some_and(|note| note.mark != sent);
+            let is_foreign =
+                id >= self.next || is_other || priority != i64::from(message.priority.clamp(0, 9));
             self.put(key, at, message, is_foreign);
+            self.note_origin(key, is_foreign);
             return;
         }
         if !container.starts_with(DestinationKind::Topic.prefix()) {
@@ -387,7 +394,26 @@ impl<'m> Recovery<'m> {
         for key in keys {
             let at = At::new(Row::Message(id), message, sent, Some(topic));
             self.put(key, at, message, is_foreign);
+            self.note_origin(key, is_foreign);
             self.index.give(key.destination, id);
+        }
+    }
+
+    fn note_origin(&mut self, key: MessageKey, is_foreign: bool) {
+        let (first, last) = self.foreign.entry(key.destination).or_insert((u64::MAX, 0));
+        match is_foreign {
+            true => *first = key.sequence.min(*first),
+            false => *last = key.sequence.max(*last),
+        }
+    }
+
+    /// Marks of what was dispatched mean our own messages. ActiveMQ may have given numbers below a mark to others.
+    fn lower_marks(&mut self) {
+        for (key, (first, last)) in std::mem::take(&mut self.foreign) {
+            // Where ours stand among the others, too much is said to have been shown.
+            if last < first && first < u64::MAX {
+                self.index.lower_dispatched(key, first.saturating_sub(1));
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::{AnyConnection, AnyPool};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::super::check::{Kind, Plan, check};
 use super::super::{Batch, Op, StoreError};
@@ -45,6 +45,8 @@ pub(super) struct Writer {
     pub(super) longest: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) master: Option<Master>,
+    /// How long a transaction may take; none while the store is opened, as that may write as much as is stored.
+    pub(super) limit: Option<Duration>,
     /// Held as long as the store is open.
     pub(super) lock: Option<File>,
 }
@@ -248,7 +250,16 @@ impl Writer {
         let mut pause = PAUSES.0;
         loop {
             self.is_master().await?;
-            match self.attempt(deadline.is_some()).await {
+            let limit = self.limit;
+            let attempt = self.attempt(deadline.is_some());
+            let attempted = match limit {
+                // One that has no answer by then has broken, whatever the system says.
+                Some(limit) => timeout(limit, attempt)
+                    .await
+                    .unwrap_or_else(|_| Err(unanswered())),
+                None => attempt.await,
+            };
+            match attempted {
                 Ok(()) => break,
                 Err(FlushError::Database(error)) if self.database.is_passing(&error) => {
                     self.connection = None;
@@ -309,6 +320,11 @@ impl Writer {
         self.connection = Some(connection);
         Ok(())
     }
+}
+
+fn unanswered() -> FlushError {
+    let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "the database does not answer");
+    FlushError::Database(sqlx::Error::Io(error))
 }
 
 /// True if the transaction that is about to be tried again was committed.

@@ -17,6 +17,7 @@ use super::*;
 mod locks;
 mod random;
 mod take_over;
+mod tls;
 
 /// A connection beside those of the store.
 struct Beside(AnyConnection);

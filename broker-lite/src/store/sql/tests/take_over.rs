@@ -174,6 +174,12 @@ fn what_activemq_did_meanwhile_is_what_counts() {
             vec![create(1), put(1, 1, 10), put(1, 2, 20), put(1, 3, 30)],
         );
         ok(&store, vec![counted(1), counted(2), counted(3)]);
+        // Marks are ahead.
+        let dispatched = Op::Dispatched {
+            destination: DestinationKey(1),
+            sequence: 3,
+        };
+        ok(&store, vec![dispatched]);
         ok(
             &store,
             vec![
@@ -221,6 +227,7 @@ fn what_activemq_did_meanwhile_is_what_counts() {
             .collect()
     };
     assert_eq!(counters(1), [(2, 3), (3, 0)]);
+    assert_eq!(recovered.destinations[0].dispatched, 2);
     assert_eq!(counters(2), [(14, 0), (41, 0)]);
     assert_eq!(counters(3), [(12, 0), (41, 0)]);
     assert!(recovered.destinations.iter().all(|found| found.key.0 != 4));
