@@ -4,6 +4,7 @@
 #   databases.sh postgres DIR PORT     user "tests" without a password, database "tests"
 #   databases.sh mariadb DIR PORT      user "root" without a password, database "tests"
 #   databases.sh installed postgres|mariadb     succeeds if it can be run here
+#   databases.sh install               installs both on Debian, and PostgreSQL's driver for Java; as root
 #
 # PostgreSQL does not run as root: as root, both run as "nobody".
 set -euo pipefail
@@ -21,6 +22,18 @@ if [ "$1" = installed ]; then
         postgres) (binary postgres && binary initdb) >/dev/null ;;
         mariadb) (binary mariadbd && binary mariadb-install-db) >/dev/null ;;
     esac
+    exit
+fi
+
+if [ "$1" = install ]; then
+    missing=()
+    for package in postgresql mariadb-server libpostgresql-jdbc-java; do
+        dpkg-query -W -f='${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
+    done
+    [ "${#missing[@]}" -gt 0 ] || exit 0
+    apt-get update -q
+    # In runlevel 1 the packages start no servers of their own.
+    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
     exit
 fi
 

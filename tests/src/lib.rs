@@ -1,6 +1,7 @@
 //! Helpers of the tests that need both crates or a real peer.
 
 pub mod certificates;
+pub mod databases;
 pub mod peers;
 pub mod process;
 pub mod proxy;

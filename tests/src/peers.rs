@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::databases::ActiveMqOnDatabase;
 use crate::process::{Ended, free_port, run, wait_for};
 
 /// The scripts that run the real thing.
 #[derive(Debug, Clone)]
 pub struct Peers {
     dir: PathBuf,
+    /// Where Java's libraries are, if not where Debian has them.
+    jars: Option<PathBuf>,
 }
 
 impl Peers {
@@ -25,7 +28,7 @@ impl Peers {
         let dir = std::env::var_os("PEERS_DIR").map_or(beside, PathBuf::from);
         let installed = Path::new("/usr/share/java/activemq-broker.jar").exists();
         if installed && dir.join("activemq.sh").exists() {
-            return Some(Self { dir });
+            return Some(Self { dir, jars: None });
         }
         assert!(
             std::env::var_os("REQUIRE_PEERS").is_none(),
@@ -38,7 +41,20 @@ impl Peers {
     fn script(&self, name: &str) -> Command {
         let mut command = Command::new("bash");
         command.arg(self.dir.join(name));
+        if let Some(jars) = &self.jars {
+            command.env("PEERS_JARS", jars);
+        }
         command
+    }
+
+    /// Starts a real broker on a database. Returns once it is master of it.
+    pub fn start_on(&self, database: &ActiveMqOnDatabase) -> ActiveMq {
+        let peers = Self {
+            jars: Some(database.jars.clone()),
+            ..self.clone()
+        };
+        let config = database.config.to_str().expect("the path is a text");
+        peers.start(&["--config", config, "--timeout", "120"])
     }
 
     /// Runs a program of the peers on the real Java client: `Sender`, `Receive`, `Interop`, `Perf`.

@@ -1,9 +1,9 @@
 //! Our own programs as processes: the broker's binary and the samples.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Lines, Read};
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
@@ -93,29 +93,17 @@ pub struct BrokerProcess {
 }
 
 impl BrokerProcess {
-    /// Starts one and waits until it is ready.
+    /// Starts one and waits until it is ready, as a master.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(broker_lite())
-            .args(arguments)
-            .args(["--log", "warn"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("broker-lite can be run");
-        let stdout = child.stdout.take().expect("its output is piped");
-        let mut broker = Self {
-            child,
-            addresses: Vec::new(),
-        };
-        for line in BufReader::new(stdout).lines() {
-            let line = line.expect("its output can be read");
-            match line.strip_prefix("listening on ") {
-                Some(address) => broker.addresses.push(address.to_owned()),
-                None if line == "ready" => return broker,
-                None => panic!("broker-lite says {line:?}"),
-            }
-        }
-        panic!("broker-lite ended before it was ready");
+        StartingBroker::new(arguments).ready()
+    }
+
+    /// Starts one that finds another master, and waits until it has.
+    pub fn stand_by(arguments: &[&str]) -> StartingBroker {
+        let mut broker = StartingBroker::new(arguments);
+        let line = broker.line();
+        assert!(line.starts_with("standing by"), "broker-lite says {line:?}");
+        broker
     }
 
     /// Its process id.
@@ -235,6 +223,50 @@ impl Drop for Candidate {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A `broker-lite` in a process of its own that is not ready yet. Killed when dropped.
+#[derive(Debug)]
+pub struct StartingBroker {
+    broker: BrokerProcess,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl StartingBroker {
+    fn new(arguments: &[&str]) -> Self {
+        let mut child = Command::new(broker_lite())
+            .args(arguments)
+            .args(["--log", "warn"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("broker-lite can be run");
+        let stdout = child.stdout.take().expect("its output is piped");
+        Self {
+            broker: BrokerProcess {
+                child,
+                addresses: Vec::new(),
+            },
+            lines: BufReader::new(stdout).lines(),
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let line = self.lines.next().expect("broker-lite ended before it was ready");
+        line.expect("its output can be read")
+    }
+
+    /// Waits until it is ready: the master before it has to end for that.
+    pub fn ready(mut self) -> BrokerProcess {
+        loop {
+            let line = self.line();
+            match line.strip_prefix("listening on ") {
+                Some(address) => self.broker.addresses.push(address.to_owned()),
+                None if line == "ready" => return self.broker,
+                None => panic!("broker-lite says {line:?}"),
+            }
+        }
     }
 }
 

@@ -5,8 +5,9 @@
 use std::time::{Duration, Instant};
 
 use broker_lite::cli::soak::{Control, Length, Plan, Report, Soak};
+use tests::databases::Postgres;
 use tests::peers::{ActiveMq, Peers};
-use tests::process::{BrokerProcess, free_port};
+use tests::process::{BrokerProcess, StartingBroker, free_port};
 use tokio::task::block_in_place;
 
 /// Messages that are confirmed, and come, between two kills.
@@ -72,6 +73,36 @@ async fn broker_lite(transacted: bool) -> Report {
     .await
 }
 
+/// Two broker-lite on one PostgreSQL, of which the second takes over.
+async fn broker_lite_on_database(test: &str, transacted: bool) -> Option<Report> {
+    let database = Postgres::find(test)?;
+    let store = database.url();
+    let [first, second] = [(); 2].map(|()| format!("tcp://127.0.0.1:{}", free_port()));
+    let uri = format!("failover:({first},{second})?maxReconnectDelay=200");
+    let options = |listen| {
+        [
+            "start",
+            "--store",
+            &store,
+            "--listen",
+            listen,
+            "--lock-acquire-sleep-interval",
+            "100",
+        ]
+    };
+    let mut listens = [&first, &second];
+    let mut master = Some(BrokerProcess::start(&options(listens[0])));
+    let mut standby = Some(BrokerProcess::stand_by(&options(listens[1])));
+    let report = kill_under_load(&uri, transacted, kills(3), || {
+        master.take().expect("it runs").kill();
+        master = standby.take().map(StartingBroker::ready);
+        listens.reverse();
+        standby = Some(BrokerProcess::stand_by(&options(listens[1])));
+    })
+    .await;
+    Some(report)
+}
+
 /// Two ActiveMQ brokers on one KahaDB, of which the second takes over.
 async fn activemq(test: &str, transacted: bool) -> Option<Report> {
     let peers = Peers::find(test)?;
@@ -112,6 +143,27 @@ async fn broker_lite_keeps_transactions_and_doubles_none() {
     assert_eq!(report.duplicated, 0);
     assert_eq!(report.in_doubt, 0, "it knows the outcome of every commit");
     assert_eq!(report.out_of_order, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn broker_lite_keeps_in_a_database_what_it_confirmed() {
+    if let Some(report) = broker_lite_on_database("kills of broker-lite on a database", false).await {
+        assert_eq!((report.lost, report.unexpected, report.in_doubt), (0, 0, 0));
+        assert_eq!(report.duplicated, report.flagged);
+        assert_eq!(report.out_of_order, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn broker_lite_keeps_transactions_in_a_database_and_doubles_none() {
+    if let Some(report) =
+        broker_lite_on_database("kills of broker-lite on a database, transacted", true).await
+    {
+        assert_eq!((report.lost, report.unexpected), (0, 0));
+        assert_eq!(report.duplicated, 0);
+        assert_eq!(report.in_doubt, 0, "it knows the outcome of every commit");
+        assert_eq!(report.out_of_order, 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
