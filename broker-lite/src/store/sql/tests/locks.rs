@@ -134,7 +134,7 @@ fn a_master_without_the_lease_writes_nothing() {
     block_on(async {
         assert!(is_acquired(one.try_acquire().await));
     });
-    let opened = SqlStore::open_as(settings, "one", Box::new(|_, _| true), Mastership::endless(0));
+    let opened = SqlStore::open_as(settings, "one", Box::new(|_, _| true), ha::Lease::endless(0));
     let (store, _) = block_on(opened).unwrap();
     ok(&store, vec![create(1), put(1, 1, 10)]);
     // An ActiveMQ took over, and this broker does not know yet.
