@@ -127,6 +127,13 @@ pub(super) struct ProducerRecord<'a> {
 }
 
 impl ProducerRecord<'_> {
+    /// True if this is its id.
+    pub(super) fn is(&self, id: &ProducerId) -> bool {
+        self.value == id.value
+            && self.session_id == id.session_id
+            && id.connection_id.as_deref() == Some(self.connection_id)
+    }
+
     pub(super) fn id(&self) -> ProducerId {
         ProducerId {
             connection_id: Some(self.connection_id.into()),

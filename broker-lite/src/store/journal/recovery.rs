@@ -5,6 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use openwire_client::wire::ProducerId;
+
 use super::super::{DEFAULT_PRIORITY, Header, StoreError};
 use super::catalog::{Catalog, parse_begin};
 use super::disk::Disk;
@@ -48,6 +50,8 @@ pub(super) struct Recovery {
     pub(super) epoch: Epoch,
     /// The oldest segment that is still needed, as the log says.
     oldest: u32,
+    /// Who sent the last message that was read.
+    sender: Option<ProducerId>,
     /// How many records of messages stand in each segment.
     pub(super) records: BTreeMap<u32, u64>,
     /// Of the records that say something unusual, where they stand, priority and expiration; in order of the places.
@@ -96,6 +100,7 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovery, StoreError> {
         leftovers: Vec::new(),
         epoch: Epoch::default(),
         oldest: 0,
+        sender: None,
         records: BTreeMap::new(),
         unusual: Vec::new(),
     };
@@ -292,8 +297,11 @@ impl Recovery {
                         return Err(damaged(at, "a message for a destination that does not exist"));
                     }
                     if let Some((producer, sequence)) = put.producer {
-                        self.index
-                            .note_sender(put.key, &producer.id(), sequence, !arrived);
+                        // Messages that lie together mostly have one producer.
+                        let known = self.sender.take().filter(|known| producer.is(known));
+                        let sender = known.unwrap_or_else(|| producer.id());
+                        self.index.note_sender(put.key, &sender, sequence, !arrived);
+                        self.sender = Some(sender);
                     }
                 }
                 Record::Remove { key } => self.index.remove(key),
