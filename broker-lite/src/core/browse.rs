@@ -9,6 +9,7 @@ use std::sync::Arc;
 use openwire_client::wire::{Message, MessageDispatch};
 
 use super::backlog::Place;
+use super::dispatch::LOAD_MESSAGES;
 use super::queue::{Entry, QueueKey};
 use super::send::is_expired;
 use super::subscription::SubscriptionKey;
@@ -108,7 +109,9 @@ impl Core {
                 }
                 Sight::Absent(place) => {
                     self.browse_from(key, place);
-                    self.load(queue, place, turn);
+                    let places = self.queues[queue.0].backlog.iter_from(place);
+                    let places: Vec<_> = places.map(|(place, _)| place).take(LOAD_MESSAGES).collect();
+                    self.load(queue, places, turn);
                     return;
                 }
                 Sight::Other(place) => {

@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 
 use openwire_client::wire::Message;
 use rustc_hash::FxHashMap;
@@ -249,6 +250,43 @@ impl Classes {
             next = earlier(next, next_of(index, &mut self.classes, backlog));
         }
         next
+    }
+
+    /// From here on somebody in line has looked at nothing; somebody who is not, if nobody stands there.
+    pub(super) fn fresh(&self) -> Option<Place> {
+        let looks = |ready: bool| {
+            let alone = self.alone.iter().map(|class| &self.classes[*class]);
+            let alone = alone.filter(move |class| class.is_ready() || !ready);
+            let alone = alone.filter_map(|class| match &class.look {
+                Look::Own { gaze, .. } => Some(gaze.cursor()),
+                Look::Index { .. } => None,
+            });
+            let indexes = self.indexes.iter().map(|(_, index)| index);
+            let indexes = indexes.filter(move |index| index.is_ready() || !ready);
+            alone.chain(indexes.map(|index| index.gaze.cursor())).min()
+        };
+        looks(true).or_else(|| looks(false))
+    }
+
+    /// What came back there, or was found, and somebody in line has not looked at. Some of it may be gone.
+    pub(super) fn behind(&self, between: Range<Place>) -> impl Iterator<Item = Place> {
+        let alone = self
+            .ready_alone()
+            .filter_map(|class| match &self.classes[class].look {
+                Look::Own { gaze, .. } => Some(gaze),
+                Look::Index { .. } => None,
+            });
+        let indexes = self.indexes.iter().map(|(_, index)| index);
+        let indexes = indexes.filter(|index| index.is_ready());
+        let found = {
+            let between = between.clone();
+            let indexes = indexes.clone();
+            indexes.flat_map(move |index| index.all_found(between.clone()))
+        };
+        let gazes = alone.chain(indexes.map(|index| &index.gaze));
+        gazes
+            .flat_map(move |gaze| gaze.returned(between.clone()))
+            .chain(found)
     }
 
     /// True if this class has looked at everything that is there.

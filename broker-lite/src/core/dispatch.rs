@@ -11,7 +11,7 @@ use super::effect::{ConnectionKey, Effect};
 use super::expiry::millis;
 use super::groups::Groups;
 use super::once::Once;
-use super::queue::{Choice, Entry, QueueKey};
+use super::queue::{Choice, Entry, Queue, QueueKey};
 use super::refusal::Refusal;
 use super::send::is_expired;
 use super::spool::Spooled;
@@ -22,7 +22,7 @@ use crate::store::{MessageKey, Op};
 
 /// How many bodies, and how many bytes of them, are asked for at once: enough to hide the way to the disk,
 /// little against the memory they take.
-const LOAD_MESSAGES: usize = 1024;
+pub(super) const LOAD_MESSAGES: usize = 1024;
 const LOAD_BYTES: usize = 4 * 1024 * 1024;
 /// Bodies are asked for when fewer than this many stand ready at the front.
 const LOAD_AHEAD: usize = 256;
@@ -33,6 +33,14 @@ const LAZY_MESSAGES: usize = 16;
 /// How long a queue waits for `consumersBeforeDispatchStarts` that has no `timeBeforeDispatchStarts`, in milliseconds;
 /// as ActiveMQ.
 const WAIT_FOR_CONSUMERS: i64 = 1000;
+
+/// How many places are searched at once for bodies that are not in memory.
+fn most_loaded(queue: &Queue) -> usize {
+    match queue.policy.lazy_dispatch {
+        true => LAZY_MESSAGES,
+        false => LOAD_MESSAGES,
+    }
+}
 
 /// What may be done with a message that is next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +133,7 @@ impl Core {
             return Readiness::Gone;
         };
         let Some(body) = &entry.body else {
-            self.load(key, place, turn);
+            self.load_from(key, place, turn);
             return Readiness::Waits;
         };
         let durable = !entry.waits_for_store() || entry.sequence <= self.durable;
@@ -442,58 +450,64 @@ impl Core {
         if queue.loading || !on_disk || queue.policy.lazy_dispatch {
             return;
         }
-        let ahead = queue.backlog.iter_from(place).nth(LOAD_AHEAD);
+        let ahead = queue.ahead(place).nth(LOAD_AHEAD);
         if ahead.is_some_and(|(_, entry)| entry.body.is_none()) {
-            self.load(key, place, turn);
+            self.load_from(key, place, turn);
         }
     }
 
-    /// Asks for the next bodies that are not in memory.
-    pub(super) fn load(&mut self, key: QueueKey, place: Place, turn: &mut Turn<'_>) {
+    /// Asks for the next bodies that those in line will look at and that are not in memory.
+    fn load_from(&mut self, key: QueueKey, place: Place, turn: &mut Turn<'_>) {
+        let queue = &self.queues[key.0];
+        let places = queue.ahead(place).map(|(place, _)| place);
+        let places: Vec<_> = places.take(most_loaded(queue)).collect();
+        self.load(key, places, turn);
+    }
+
+    /// Asks for the bodies here that are not in memory, as many as are asked for at once. Whoever asks looks at all of them,
+    /// and lets them go.
+    pub(super) fn load(
+        &mut self,
+        key: QueueKey,
+        places: impl IntoIterator<Item = Place>,
+        turn: &mut Turn<'_>,
+    ) {
         let queue = &mut self.queues[key.0];
-        let absent = queue
-            .backlog
-            .iter_from(place)
-            .find(|(_, entry)| entry.body.is_none());
-        let Some((_, first)) = absent.filter(|_| !queue.loading) else {
+        if queue.loading {
+            return;
+        }
+        let places = places.into_iter().take(most_loaded(queue));
+        let absent = places
+            .filter_map(|place| queue.backlog.get(place))
+            .filter(|entry| entry.body.is_none());
+        let mut absent = absent.peekable();
+        // One after the other, if some are here and some are there.
+        let Some(spooled) = absent.peek().map(|first| first.spooled) else {
             return;
         };
-        // One after the other, if some are here and some are there.
-        let spooled = first.spooled;
         let destination = match spooled {
             Spooled::No => queue.key,
             Spooled::Leaving | Spooled::Away => queue.spool.key,
         };
         let Some(destination) = destination else { return };
-        let (ahead, most) = match queue.policy.lazy_dispatch {
-            true => (0, LAZY_MESSAGES),
-            false => (LOAD_AHEAD, LOAD_MESSAGES),
-        };
         let mut bytes = 0;
-        let keys: Vec<_> = queue
-            .backlog
-            .iter_from(place)
-            .map(|(_, entry)| entry)
-            .take(ahead + most)
-            .filter(|entry| entry.body.is_none() && entry.spooled == spooled)
+        let keys: Vec<_> = absent
+            .filter(|entry| entry.spooled == spooled)
             .take_while(|entry| {
                 let fits = bytes < LOAD_BYTES;
                 bytes += entry.size as usize;
                 fits
             })
-            .take(most)
             .map(|entry| MessageKey {
                 destination,
                 sequence: entry.sequence,
             })
             .collect();
-        if !keys.is_empty() {
-            queue.loading = true;
-            turn.effects.push(match spooled {
-                Spooled::No => Effect::Load { keys },
-                Spooled::Leaving | Spooled::Away => Effect::LoadSpooled { keys },
-            });
-        }
+        queue.loading = true;
+        turn.effects.push(match spooled {
+            Spooled::No => Effect::Load { keys },
+            Spooled::Leaving | Spooled::Away => Effect::LoadSpooled { keys },
+        });
     }
 
     /// Messages came from the store. Gives back those that are not for transactions, and were not given up.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::backlog::Place;
+use super::dispatch::LOAD_MESSAGES;
 use super::queue::{Entry, QueueKey};
 use super::timer::Alarm;
 use super::{Core, Turn};
@@ -77,7 +78,10 @@ impl Core {
             match queue.backlog.get(place) {
                 Some(entry) if entry.waits_for_store() && entry.sequence > self.durable => return true,
                 Some(entry) if entry.body.is_none() => {
-                    self.load(key, place, turn);
+                    let over = queue.expiring.iter();
+                    let over = over.take_while(|(expiration, _)| *expiration <= turn.now);
+                    let places: Vec<_> = over.map(|(_, place)| *place).take(LOAD_MESSAGES).collect();
+                    self.load(key, places, turn);
                     return true;
                 }
                 Some(_) => {

@@ -1,6 +1,7 @@
 //! How far somebody has looked at a queue's messages.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::backlog::{Backlog, Place};
 
@@ -45,6 +46,16 @@ impl Gaze {
         }
     }
 
+    /// Everything before this was looked at, but what came back.
+    pub(super) fn cursor(&self) -> Place {
+        self.cursor
+    }
+
+    /// What came back there.
+    pub(super) fn returned(&self, between: Range<Place>) -> impl Iterator<Item = Place> {
+        self.returned.range(between).copied().take(ASKED_FOR)
+    }
+
     pub(super) fn has_seen(&self, place: Place) -> bool {
         place < self.cursor && !self.returned.contains(&place)
     }
@@ -68,6 +79,9 @@ impl Gaze {
         self.returned
     }
 }
+
+/// Nobody wants to know of more at once.
+pub(super) const ASKED_FOR: usize = 1024;
 
 /// So many places are remembered at least before those are forgotten at which nothing is any more.
 const FORGET: usize = 1024;

@@ -1,11 +1,13 @@
 //! Message groups (`JMSXGroupID`): all messages of a group go to one consumer, as long as it lives.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::backlog::Place;
+use super::gaze::ASKED_FOR;
 use super::subscription::SubscriptionKey;
 use crate::policy::{self, GroupMap};
 
@@ -112,6 +114,15 @@ impl Groups {
         {
             self.in_line.insert((next, owner));
         }
+    }
+
+    /// What waits there for owners that have credit. Some of it may be gone.
+    pub(super) fn waiting(&self, between: Range<Place>) -> impl Iterator<Item = Place> {
+        let in_line = self
+            .in_line
+            .iter()
+            .filter_map(|(_, owner)| self.waiting.get(owner));
+        in_line.flat_map(move |waiting| waiting.range(between.clone()).copied().take(ASKED_FOR))
     }
 
     /// The owner has credit.

@@ -1,12 +1,13 @@
 //! Which classes of consumers ask for which value of a field.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 
 use openwire_client::wire::Message;
 use rustc_hash::FxHashMap;
 
 use super::backlog::Place;
-use super::gaze::Gaze;
+use super::gaze::{ASKED_FOR, Gaze};
 use crate::selector::{Constant, Equality, Field, Given};
 
 /// So few classes are asked one by one: their selectors have to be evaluated in any case.
@@ -156,6 +157,12 @@ impl Index {
     /// All have.
     pub(super) fn all_ready(&self) -> bool {
         self.ready == self.classes.len()
+    }
+
+    /// The first there of each class that has somebody in line.
+    pub(super) fn all_found(&self, between: Range<Place>) -> impl Iterator<Item = Place> {
+        let found = self.found.range((between.start, 0)..(between.end, 0));
+        found.map(|(place, _)| *place).take(ASKED_FOR)
     }
 
     /// The first that was found for a class that has somebody in line.

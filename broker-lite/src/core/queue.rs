@@ -403,6 +403,21 @@ impl Queue {
         self.classes.look_at(place, &self.backlog);
     }
 
+    /// The message here, and those behind it that will be looked at next.
+    pub(super) fn ahead(&self, place: Place) -> impl Iterator<Item = (Place, &Entry)> {
+        let fresh = self.classes.fresh().unwrap_or(place);
+        let mut back = BTreeSet::new();
+        if place < fresh {
+            let groups = self.groups.iter();
+            back.insert(place);
+            back.extend(self.classes.behind(place..fresh));
+            back.extend(groups.flat_map(|groups| groups.waiting(place..fresh)));
+        }
+        let back = back.into_iter();
+        back.filter_map(|place| Some((place, self.backlog.get(place)?)))
+            .chain(self.backlog.iter_from(place.max(fresh)))
+    }
+
     /// Where the message with this sequence waits.
     pub(super) fn find(&self, sequence: u64) -> Option<Place> {
         self.backlog.find(sequence)
