@@ -212,7 +212,7 @@ fn storage(fields: &mut Fields) -> Result<Option<StorageSettings>, FieldError> {
     if let Some(store) = fields.take("store", store)? {
         for other in ["persistent", "dataDirectory"] {
             if fields.take(other, Ok)?.is_some() {
-                return Err(fields.error(&format!("{other} is of no use beside [store]")));
+                return Err(fields.error(format!("{other} is of no use beside [store]")));
             }
         }
         return Ok(Some(store));

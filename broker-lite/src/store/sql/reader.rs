@@ -47,12 +47,9 @@ pub(super) async fn read(
 ) -> Bodies {
     let until = Instant::now() + patience;
     loop {
-        let attempted = match timeout(patience, attempt(database, readers, &wanted)).await {
-            Ok(attempted) => attempted,
-            Err(_) => {
-                let why = format!("{} does not answer", database.name);
-                return Err(StoreError::Io(why));
-            }
+        let Ok(attempted) = timeout(patience, attempt(database, readers, &wanted)).await else {
+            let why = format!("{} does not answer", database.name);
+            return Err(StoreError::Io(why));
         };
         match attempted {
             Ok(found) => return Ok(found),

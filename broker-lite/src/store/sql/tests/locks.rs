@@ -13,8 +13,10 @@ fn settings(url: &str, locking: DatabaseLocking) -> SqlSettings {
 }
 
 fn two(url: &str, locking: DatabaseLocking, lease: Duration) -> [Box<dyn Locker>; 2] {
-    let mut options = LockOptions::default();
-    options.acquire_sleep_interval = lease;
+    let options = LockOptions {
+        acquire_sleep_interval: lease,
+        ..LockOptions::default()
+    };
     ["one", "two"].map(|broker| locker(&settings(url, locking.clone()), broker, &options).unwrap())
 }
 
