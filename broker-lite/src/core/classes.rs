@@ -227,12 +227,11 @@ impl Classes {
 
     /// True if some consumer selects the message.
     pub(super) fn want(&self, message: &Message) -> bool {
-        let sees = |class: usize| self.classes[class].sight.sees(message);
-        self.alone.iter().any(|class| sees(*class))
-            || self
-                .indexes
-                .iter()
-                .any(|(_, index)| index.asked(message).any(|class| sees(class)))
+        let alone = self.alone.iter().copied();
+        let asked = self.indexes.iter().flat_map(|(_, index)| index.asked(message));
+        alone
+            .chain(asked)
+            .any(|class| self.classes[class].sight.sees(message))
     }
 
     /// The next message that somebody in line has to look at.

@@ -89,10 +89,7 @@ impl Core {
             return;
         }
         let mut last = None;
-        loop {
-            let Some(place) = self.queues[key.0].next() else {
-                break;
-            };
+        while let Some(place) = self.queues[key.0].next() {
             match self.readiness(key, place, turn) {
                 Readiness::Ready => {}
                 Readiness::Waits => return,

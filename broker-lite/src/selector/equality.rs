@@ -56,9 +56,8 @@ impl Selector {
 fn equality(condition: &Condition) -> Option<Equality> {
     match condition {
         Condition::Equal(sides) => {
-            let (field, value) = match &**sides {
-                (Value::Field(field), value) | (value, Value::Field(field)) => (field, value),
-                _ => return None,
+            let ((Value::Field(field), value) | (value, Value::Field(field))) = &**sides else {
+                return None;
             };
             Some(Equality {
                 field: field.clone(),
