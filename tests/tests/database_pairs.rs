@@ -72,7 +72,7 @@ async fn next(consumer: &Consumer) -> Message {
 async fn expect(consumer: &Consumer, texts: impl Iterator<Item = String>) {
     for text in texts {
         let message = next(consumer).await;
-        assert_eq!(message.as_text().expect("a text").as_deref(), Some(&*text));
+        assert_eq!(message.as_text().expect("a text"), Some(&*text));
         let number = message.property("number").expect("properties can be read");
         assert_eq!(number, Some((text.len() as i32).into()));
     }
@@ -135,7 +135,7 @@ async fn show(url: &str, text: &str) {
     let consumer = session.create_consumer(&queue()).await.expect("a consumer");
     for _ in 0..2 {
         let message = next(&consumer).await;
-        assert_eq!(message.as_text().expect("a text").as_deref(), Some(text));
+        assert_eq!(message.as_text().expect("a text"), Some(text));
         soon("rolling back", session.rollback())
             .await
             .expect("it is rolled back");
@@ -152,7 +152,7 @@ async fn activemq_and_broker_lite_take_over_from_each_other() {
     let on_database = database.activemq(r#"persistJMSRedelivered="true""#);
     let first = peers.start_on(&on_database);
     let url = first.url();
-    visit(&url, numbered("t", 1..=0)).await;
+    visit(&url, std::iter::empty()).await;
     send(&url, &queue(), numbered("m", 1..=20)).await;
     send(&url, &topic(), numbered("t", 1..=10)).await;
     receive(&url, false, numbered("m", 1..=4)).await;
