@@ -227,6 +227,26 @@ impl Model {
             && self.forgotten == recovered.forgotten
     }
 
+    /// As [`outline()`] says it of what was recovered.
+    fn outline(&self) -> String {
+        let destinations = self.destinations.iter().map(|(key, found)| {
+            let messages = found.messages.iter();
+            let messages: Vec<_> = messages.map(|(at, stored)| (*at, stored.redelivered)).collect();
+            let due = found.messages.iter();
+            let due: Vec<_> = due.filter_map(|(at, stored)| Some((*at, stored.due?))).collect();
+            (key, found.dispatched, messages, due)
+        });
+        format!(
+            "{:?}, next {} and {}, {:?}, {:?} since {}",
+            destinations.collect::<Vec<_>>(),
+            self.next_sequence,
+            self.next_destination,
+            self.producers,
+            self.committed,
+            self.forgotten
+        )
+    }
+
     pub(super) fn keys(&self) -> Vec<MessageKey> {
         self.destinations
             .iter()
@@ -246,6 +266,26 @@ impl Model {
             .get(&key.sequence)
             .map(|stored| &stored.message)
     }
+}
+
+/// What was recovered, for people: seeds that fail need not do so again.
+fn outline(recovered: &Recovered) -> String {
+    let destinations = recovered.destinations.iter().map(|found| {
+        let messages = found.messages.iter();
+        let messages: Vec<_> = messages
+            .map(|message| (message.sequence, message.redelivered))
+            .collect();
+        (found.key.0, found.dispatched, messages, &found.due)
+    });
+    format!(
+        "{:?}, next {} and {}, {:?}, {:?} since {}",
+        destinations.collect::<Vec<_>>(),
+        recovered.next_sequence,
+        recovered.next_destination,
+        recovered.producers,
+        recovered.committed,
+        recovered.forgotten
+    )
 }
 
 /// The states that are possible when the journal is opened next.
@@ -273,7 +313,12 @@ impl Expected {
             }
             match batches.next() {
                 Some(batch) => model.apply(batch),
-                None => panic!("seed {seed}: none of {} states matches", self.perhaps.len() + 1),
+                None => panic!(
+                    "seed {seed}: none of {} states matches, the last being\n{}\nfound is\n{}",
+                    self.perhaps.len() + 1,
+                    reopened.outline(),
+                    outline(recovered)
+                ),
             }
         }
     }
@@ -420,6 +465,7 @@ fn run(seed: u64) {
                 lease,
                 destination: found.map(|(&number, _)| number),
             };
+            assert_eq!(*stored.lock(), batches.len(), "seed {seed}");
             replaced.pause(&mut random);
             disk = disk.taken_over();
             former = Some(replaced);
