@@ -234,7 +234,7 @@ fn a_journal_in_use_is_left_alone() {
     let dir = journal();
     let (open, _) = Journal::open(dir.path(), JournalOptions::default()).unwrap();
     for arguments in [&["ls"][..], &["verify"], &["why", "7"], &["export"], &["compact"]] {
-        fails(&run(dir.path(), arguments), 4, "in use by another process");
+        fails(&run(dir.path(), arguments), 4, "the store is in use");
     }
     open.close().unwrap();
     said(run(dir.path(), &["ls"]));

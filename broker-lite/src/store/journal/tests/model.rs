@@ -442,6 +442,8 @@ fn run(seed: u64) {
         }
         let (last, batches, stored) = live(&journal, &disk, base.clone(), (dies, tight), &mut random, seed);
         disk.set_space(None);
+        // Whoever takes over has the same disk.
+        disk.cut_writes(0);
 
         if !dies && random.random() {
             journal.close().unwrap();
