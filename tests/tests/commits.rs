@@ -13,6 +13,9 @@ use tokio::task::block_in_place;
 /// How many messages a transaction moves.
 const BATCH: usize = 2;
 
+/// How many connections are cut: each stage comes twenty times.
+const CUTS: usize = 60;
+
 /// A queue is empty when nothing came for this long.
 const EMPTY: Duration = Duration::from_secs(3);
 
@@ -154,8 +157,8 @@ async fn everything_is_moved_once(address: &str, faults: usize, fault: impl FnMu
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broker_lite_tells_the_outcome_after_a_cut() {
     let broker = BrokerProcess::start(&["--memory", "--listen", "tcp://127.0.0.1:0"]);
-    let outcomes = everything_is_moved_once(&broker.addresses[0], 150, || {}).await;
-    assert_eq!(outcomes.committed.len(), 150, "{outcomes:?}");
+    let outcomes = everything_is_moved_once(&broker.addresses[0], CUTS, || {}).await;
+    assert_eq!(outcomes.committed.len(), CUTS, "{outcomes:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
