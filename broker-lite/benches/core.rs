@@ -1,6 +1,7 @@
 //! What a message costs the core alone: sent, dispatched, acknowledged. No sockets, no disk.
 //!
-//! `cargo bench -p broker-lite --bench core`
+//! `cargo bench -p broker-lite --bench core [-- MESSAGES]`. Few messages are for counting instructions, which no other
+//! load of the machine disturbs: `valgrind --tool=callgrind`.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -11,22 +12,26 @@ use broker_lite::store::Recovered;
 use bytes::Bytes;
 use openwire_client::wire::*;
 
+/// Unless told otherwise.
 const MESSAGES: i64 = 1_000_000;
 /// Commands a turn, as a connection's reader gathers them.
 const TURN: i64 = 64;
 
 fn main() {
+    let messages = std::env::args()
+        .find_map(|argument| argument.parse().ok())
+        .unwrap_or(MESSAGES);
     for (name, consumers, stored) in [
         ("queue, 1 consumer", 1, false),
         ("queue, 10 consumers", 10, false),
         ("stored queue, 1 consumer", 1, true),
     ] {
-        let seconds = run(consumers, stored);
-        println!("{name:28} {:7.0} ns a message", seconds * 1e9 / MESSAGES as f64);
+        let seconds = run(messages, consumers, stored);
+        println!("{name:28} {:7.0} ns a message", seconds * 1e9 / messages as f64);
     }
 }
 
-fn run(consumers: i64, stored: bool) -> f64 {
+fn run(messages: i64, consumers: i64, stored: bool) -> f64 {
     let config = CoreConfig {
         broker_name: "bench".into(),
         broker_id: BrokerId {
@@ -101,7 +106,7 @@ fn run(consumers: i64, stored: bool) -> f64 {
     let mut acks: Vec<Command> = Vec::new();
     let start = Instant::now();
     let mut number = 0;
-    while number < MESSAGES {
+    while number < messages {
         for _ in 0..TURN {
             number += 1;
             let message = Message {

@@ -4,6 +4,7 @@
 //! ends puts them back to where they were. So they lie in chunks: finding a place costs the logarithm of the depth, and
 //! taking or putting one moves no more than a chunk.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use super::queue::Entry;
@@ -121,36 +122,30 @@ impl Backlog {
             .find(|place| self.get(*place).is_some())
     }
 
-    /// All messages from this place on, in order.
-    pub(super) fn iter_from(&self, place: Place) -> impl Iterator<Item = (Place, &Entry)> {
-        let first = usize::from(place.level);
-        let levels = self.levels[first..].iter().zip(place.level..);
-        levels.flat_map(move |(level, number)| {
-            let from = match number == place.level {
-                true => level.find(place.sequence).unwrap_or_else(|at| at),
-                false => (0, 0),
-            };
-            level.iter_from(from).map(move |entry| {
-                let sequence = entry.sequence;
-                let level = number;
-                (Place { level, sequence }, entry)
-            })
-        })
+    /// All messages from this place on, in order. To skip many costs little.
+    pub(super) fn iter_from(&self, place: Place) -> Iter<'_> {
+        let (chunk, at) = match self.levels.get(usize::from(place.level)) {
+            Some(level) => level.find(place.sequence).unwrap_or_else(|at| at),
+            None => (0, 0),
+        };
+        Iter {
+            levels: &self.levels,
+            level: place.level,
+            chunk,
+            at,
+        }
     }
 
     /// The places of the messages with sequences from `first` to `last`.
     pub(super) fn between(&self, first: u64, last: u64) -> Vec<Place> {
-        (0..self.levels.len() as u8)
-            .zip(&self.levels)
-            .flat_map(|(level, messages)| {
-                let from = messages.find(first).unwrap_or_else(|at| at);
-                messages
-                    .iter_from(from)
-                    .map(|entry| entry.sequence)
-                    .take_while(move |sequence| *sequence <= last)
-                    .map(move |sequence| Place { level, sequence })
-            })
-            .collect()
+        let levels = 0..self.levels.len() as u8;
+        let found = levels.flat_map(|level| {
+            let sequence = first;
+            self.iter_from(Place { level, sequence })
+                .map(|(place, _)| place)
+                .take_while(move |place| place.level == level && place.sequence <= last)
+        });
+        found.collect()
     }
 
     /// Takes everything out.
@@ -163,15 +158,60 @@ impl Backlog {
     }
 }
 
+/// Messages of a backlog in order.
+#[derive(Debug, Clone)]
+pub(super) struct Iter<'a> {
+    levels: &'a [Level],
+    level: u8,
+    chunk: usize,
+    at: usize,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (Place, &'a Entry);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.nth(0)
+    }
+
+    fn nth(&mut self, mut skipped: usize) -> Option<Self::Item> {
+        loop {
+            let level = self.levels.get(usize::from(self.level))?;
+            let Some(chunk) = level.chunks.get(self.chunk) else {
+                self.level += 1;
+                (self.chunk, self.at) = (0, 0);
+                continue;
+            };
+            if let Some(entry) = chunk.get(self.at + skipped) {
+                self.at += skipped + 1;
+                let place = Place {
+                    level: self.level,
+                    sequence: entry.sequence,
+                };
+                return Some((place, entry));
+            }
+            skipped -= chunk.len().saturating_sub(self.at);
+            self.chunk += 1;
+            self.at = 0;
+        }
+    }
+}
+
 impl Level {
     /// Chunk and position of a sequence, or where it would stand.
     fn find(&self, sequence: u64) -> Result<(usize, usize), (usize, usize)> {
-        if self
-            .chunks
-            .front()
-            .is_none_or(|first| first[0].sequence > sequence)
-        {
+        // Who asks mostly asks for the first, or what is behind the last.
+        let Some(first) = self.chunks.front() else {
             return Err((0, 0));
+        };
+        match first[0].sequence.cmp(&sequence) {
+            Ordering::Greater => return Err((0, 0)),
+            Ordering::Equal => return Ok((0, 0)),
+            Ordering::Less => {}
+        }
+        let last = &self.chunks[self.chunks.len() - 1];
+        if last[last.len() - 1].sequence < sequence {
+            return Err((self.chunks.len() - 1, last.len()));
         }
         let chunk = match self.chunks.len() {
             1 => 0,
@@ -181,12 +221,6 @@ impl Level {
             Ok(at) => Ok((chunk, at)),
             Err(at) => Err((chunk, at)),
         }
-    }
-
-    fn iter_from(&self, (chunk, at): (usize, usize)) -> impl Iterator<Item = &Entry> {
-        let first = self.chunks.get(chunk).map(|chunk| chunk.iter().skip(at));
-        let rest = self.chunks.iter().skip(chunk + 1).flatten();
-        first.into_iter().flatten().chain(rest)
     }
 
     fn insert(&mut self, entry: Entry) -> bool {
@@ -322,7 +356,13 @@ mod tests {
                 }
                 prop_assert_eq!(backlog.len(), model.len());
             }
-            prop_assert_eq!(sequences(&backlog), model.into_values().collect::<Vec<_>>());
+            let expected: Vec<_> = model.into_values().collect();
+            for skipped in [0, 1, 255, 256, 257, 600, expected.len()] {
+                let mut rest = backlog.iter_from(Place::START);
+                prop_assert_eq!(rest.nth(skipped).map(|(_, entry)| entry.sequence), expected.get(skipped).copied());
+                prop_assert_eq!(rest.count(), expected.len().saturating_sub(skipped + 1));
+            }
+            prop_assert_eq!(sequences(&backlog), expected);
         }
     }
 }

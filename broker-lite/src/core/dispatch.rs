@@ -43,10 +43,14 @@ fn most_loaded(queue: &Queue) -> usize {
 }
 
 /// What may be done with a message that is next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Readiness {
     /// It can be looked at.
-    Ready,
+    Ready {
+        message: Arc<Message>,
+        /// The store knows that it may have been shown.
+        marked: bool,
+    },
     /// Something has to come from the store first, and is on its way.
     Waits,
     /// It was there no longer: its time was over.
@@ -90,24 +94,20 @@ impl Core {
         }
         let mut last = None;
         while let Some(place) = self.queues[key.0].next() {
-            match self.readiness(key, place, turn) {
-                Readiness::Ready => {}
+            let (message, marked) = match self.readiness(key, place, turn) {
+                Readiness::Ready { message, marked } => (message, marked),
                 Readiness::Waits => return,
                 Readiness::Gone => continue,
-            }
-            let queue = &mut self.queues[key.0];
-            let message = queue.backlog.get(place).and_then(|entry| entry.body.clone());
-            let Some(message) = message else { return };
-            match queue.choose(place, &message) {
+            };
+            match self.queues[key.0].choose(place, &message) {
                 Choice::Consumer(consumer) if !self.subscriptions[consumer.0].has_credit() => {
                     // It has spent it on another of its queues.
                     self.queues[key.0].rest(consumer);
                     self.subscriptions[consumer.0].starved.push_back(key);
                 }
+                Choice::Consumer(_) if !marked => return self.raise_mark(key, place, turn),
                 Choice::Consumer(consumer) => {
-                    if !self.may_be_shown(key, place, turn) {
-                        return;
-                    }
+                    // Whoever has it alone changes it without a copy.
                     drop(message);
                     self.dispatch_to(key, place, consumer, turn);
                     last = Some(place);
@@ -126,7 +126,8 @@ impl Core {
 
     /// Whether a message can be looked at; sees to it that it can be later if it cannot.
     fn readiness(&mut self, key: QueueKey, place: Place, turn: &mut Turn<'_>) -> Readiness {
-        let Some(entry) = self.queues[key.0].backlog.get(place) else {
+        let queue = &self.queues[key.0];
+        let Some(entry) = queue.backlog.get(place) else {
             return Readiness::Gone;
         };
         let Some(body) = &entry.body else {
@@ -144,20 +145,10 @@ impl Core {
             }
             return Readiness::Gone;
         }
-        Readiness::Ready
-    }
-
-    /// True if the store knows that a message may have been shown; else it is told first.
-    fn may_be_shown(&mut self, key: QueueKey, place: Place, turn: &mut Turn<'_>) -> bool {
-        let queue = &self.queues[key.0];
-        let unmarked = queue
-            .backlog
-            .get(place)
-            .is_some_and(|entry| entry.stored && entry.sequence > queue.mark);
-        if unmarked {
-            self.raise_mark(key, place, turn);
+        Readiness::Ready {
+            message: body.clone(),
+            marked: !entry.stored || entry.sequence <= queue.mark,
         }
-        !unmarked
     }
 
     /// Takes a message off its queue.
@@ -444,7 +435,8 @@ impl Core {
     fn load_ahead(&mut self, key: QueueKey, place: Place, turn: &mut Turn<'_>) {
         let queue = &self.queues[key.0];
         let on_disk = queue.key.is_some() || queue.spool.key.is_some();
-        if queue.loading || !on_disk || queue.policy.lazy_dispatch {
+        let few = queue.backlog.len() <= LOAD_AHEAD;
+        if queue.loading || !on_disk || few || queue.policy.lazy_dispatch {
             return;
         }
         let ahead = queue.ahead(place).nth(LOAD_AHEAD);

@@ -228,6 +228,7 @@ impl Keeping {
             };
             tokio::select! {
                 biased;
+                failure = self.locker.lost() => return end(held, failure),
                 () = held.wanted() => {}
                 () = elapsed(pause) => {}
             }
@@ -254,20 +255,22 @@ impl Keeping {
                         warn!("mastership cannot be renewed, and ends with its lease: {why}");
                     }
                 }
-                Err(failure) => {
-                    error!("{failure}");
-                    held.lose(&match failure {
-                        LockError::Lost(why) => why,
-                        other => other.to_string(),
-                    });
-                    return;
-                }
+                Err(failure) => return end(held, failure),
             }
             if held.why_lost().is_some() {
                 return;
             }
         }
     }
+}
+
+/// Mastership is over.
+fn end(held: &Lease, failure: LockError) {
+    error!("{failure}");
+    held.lose(&match failure {
+        LockError::Lost(why) => why,
+        other => other.to_string(),
+    });
 }
 
 async fn elapsed(pause: Option<Duration>) {
@@ -297,6 +300,8 @@ mod tests {
         failure: Option<LockError>,
         attempts: u32,
         renewals: u32,
+        /// Told when it shows that mastership is over.
+        shows: Arc<tokio::sync::Notify>,
         epoch: u64,
         releases: u32,
     }
@@ -334,6 +339,12 @@ mod tests {
             let mut place = self.0.lock();
             place.renewals += 1;
             place.failure.clone().map_or(Ok(()), Err)
+        }
+
+        async fn lost(&mut self) -> LockError {
+            let shows = self.0.lock().shows.clone();
+            shows.notified().await;
+            LockError::Lost("it shows".to_owned())
         }
 
         async fn raise_epoch(&mut self, epoch: u64) -> Result<(), LockError> {
@@ -444,6 +455,16 @@ mod tests {
         place.0.lock().failure = Some(LockError::Lost("another took it".to_owned()));
         let lost = keeper.lease().lost().await;
         assert_eq!(lost.to_string(), "mastership is lost: another took it");
+        place.until("the release", |place| place.releases == 1);
+    }
+
+    #[tokio::test]
+    async fn mastership_that_shows_to_be_over_is_lost_at_once() {
+        let place = Scripted::default();
+        let keeper = acquire(&place, options(600_000, 0)).await.unwrap();
+        place.0.lock().shows.notify_one();
+        let lost = keeper.lease().lost().await;
+        assert_eq!(lost.to_string(), "mastership is lost: it shows");
         place.until("the release", |place| place.releases == 1);
     }
 

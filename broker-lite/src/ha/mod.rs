@@ -59,6 +59,14 @@ pub trait Locker: Send + 'static {
     /// until the lease has passed.
     async fn keep_alive(&mut self) -> Result<(), LockError>;
 
+    /// Waits until it shows by itself that mastership is over, and says why. By default it never does: only
+    /// [`keep_alive`](Self::keep_alive) finds out.
+    ///
+    /// Cancel safe.
+    async fn lost(&mut self) -> LockError {
+        std::future::pending().await
+    }
+
     /// Notes that the store counts this mastership with a higher epoch than was acquired. Does nothing where no epoch is kept.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! What differs between the databases.
 
+use std::time::Duration;
+
 use sqlx::error::DatabaseError;
 use sqlx::mysql::MySqlDatabaseError;
 
@@ -116,6 +118,17 @@ impl Dialect {
             Self::MySql => "SELECT CAST(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(3)) * 1000 AS SIGNED)",
             // It has no clock of its own.
             Self::Sqlite => "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+        }
+    }
+
+    /// Has nothing to say for a while.
+    pub(super) fn idle(self, pause: Duration) -> String {
+        let seconds = pause.as_secs_f64();
+        match self {
+            Self::Postgres => format!("SELECT 1 FROM pg_sleep({seconds})"),
+            Self::MySql => format!("DO SLEEP({seconds})"),
+            // Its lock is a file.
+            Self::Sqlite => "SELECT 1".to_owned(),
         }
     }
 

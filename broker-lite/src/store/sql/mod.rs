@@ -152,7 +152,7 @@ pub(crate) fn locker(
     let database = settings.url.database()?;
     Ok(match &settings.locking {
         _ if database.dialect == Dialect::Sqlite => Box::new(FileLock::new(database)),
-        DatabaseLocking::Row => Box::new(RowLock::new(database)),
+        DatabaseLocking::Row => Box::new(RowLock::new(database, options.acquire_sleep_interval)),
         DatabaseLocking::Lease(lease) => {
             let holder = lease.holder(broker).to_owned();
             let length = options.acquire_sleep_interval;

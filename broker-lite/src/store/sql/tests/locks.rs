@@ -84,10 +84,14 @@ fn a_row_lock_goes_with_its_connection() {
     let [mut one, mut two] = two(&url, DatabaseLocking::Row, LONG);
     block_on(async {
         assert!(is_acquired(one.try_acquire().await));
+        assert_eq!(one.keep_alive().await, Ok(()));
         let mut beside = AnyConnection::connect(&url).await.unwrap();
         let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                          WHERE datname = current_database() AND pid <> pg_backend_pid()";
         sqlx::raw_sql(terminate).execute(&mut beside).await.unwrap();
+        // It is not asked, and knows: whoever has the lock now may serve soon.
+        let lost = tokio::time::timeout(super::super::super::suite::DEADLINE, one.lost()).await;
+        assert!(matches!(lost, Ok(LockError::Lost(_))), "{lost:?}");
         let attempts = async {
             while !is_acquired(two.try_acquire().await) {
                 tokio::task::yield_now().await;
