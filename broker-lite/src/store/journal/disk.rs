@@ -36,6 +36,7 @@ pub(super) trait Disk: Send + Sync {
     /// Fails if there is a file called `to`.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
+    /// Removes a file; one that is not there any more is as good.
     fn remove(&self, name: &str) -> io::Result<()>;
 
     /// Bytes that can still be had.
@@ -179,7 +180,11 @@ impl Disk for Directory {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        std::fs::remove_file(self.path.join(name))
+        match std::fs::remove_file(self.path.join(name)) {
+            // A former master was quicker.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
     }
 
     fn free_space(&self) -> io::Result<u64> {

@@ -46,7 +46,11 @@ pub(super) struct Lineage {
 impl Lineage {
     /// Tells the log from what former masters wrote after they had been replaced. The numbers of the segments
     /// follow each other.
-    pub(super) fn of(heads: Vec<Head>) -> Self {
+    pub(super) fn of(mut heads: Vec<Head>) -> Self {
+        // Who made a segment of a number that was free again may have come no further. If it is another one, which lost
+        // its catalog, it is missed below.
+        let begin = heads.iter().position(|head| head.epoch.is_some()).unwrap_or(0);
+        let nameless: Vec<_> = heads.drain(..begin).map(|head| head.segment.name()).collect();
         let epochs = heads.iter().filter_map(|head| head.epoch);
         let newest = epochs.max_by_key(|epoch| epoch.number).unwrap_or_default();
         let mut lineage = Self {
@@ -80,6 +84,7 @@ impl Lineage {
             lineage.log.push(Part { segment, sealed });
         }
         lineage.log.reverse();
+        lineage.leftovers.extend(nameless.into_iter().rev());
         lineage.leftovers.reverse();
         lineage
     }
@@ -149,6 +154,19 @@ mod tests {
                 "journal-0000000007.log"
             ]
         );
+    }
+
+    #[test]
+    fn what_a_former_master_only_made_does_not_count() {
+        let lineage = Lineage::of(vec![head(3, None), head(4, Some((2, 2, 96))), head(5, None)]);
+        assert_eq!(log(&lineage), [(4, None), (5, None)]);
+        assert_eq!(lineage.leftovers, ["journal-0000000003.log"]);
+    }
+
+    #[test]
+    fn a_log_without_any_catalog_is_a_log() {
+        let lineage = Lineage::of(vec![head(1, None)]);
+        assert_eq!(log(&lineage), [(1, None)]);
     }
 
     #[test]

@@ -220,6 +220,7 @@ use epoch::Epoch;
 pub use figures::{JournalStats, Spread};
 use frame::{ALIGN, FrameKind, HEADER, Position, begin_frame, end_frame, frame_len};
 use index::Index;
+use keeper::Keeper;
 use reader::Request;
 use record::encode_removal;
 use recovery::{Ending, Recovery, recover};
@@ -371,74 +372,18 @@ impl Journal {
     }
 
     fn open_alone(disk: Arc<dyn Disk>, options: &JournalOptions) -> Result<(Self, Recovered), StoreError> {
-        let failed = |error: io::Error| StoreError::Io(format!("opening the journal: {error}"));
-        let may_write = || may_write(options.mastership.as_ref());
-        may_write()?;
-        let begun = Instant::now();
-        let mut recovery = recover(&*disk)?;
-        let replay = begun.elapsed();
-        let epoch = next_epoch(options.epoch, recovery.epoch.number)?;
-        may_write()?;
-        settle(&*disk, &mut recovery).map_err(failed)?;
-        let journal = recovery.journal.unwrap_or_else(rand::random);
-        let ended = recovery.index.drop_unprepared();
-        let clean = recovery.ending == Ending::Closed;
-        let recovered = recovery
-            .index
-            .state()
-            .recovered(identity(journal), clean, |location| recovery.header(location));
-        let Recovery { mut index, end, .. } = recovery;
-        let opened = JournalStats {
-            epoch,
-            replay,
-            replayed_bytes: index.used(),
-            ..JournalStats::default()
-        };
-        tracing::info!(
-            "the journal holds {} messages; {} bytes of log in {} segments were read in {} ms, epoch {epoch} begins",
-            index.state().messages(),
-            opened.replayed_bytes,
-            index.segments(),
-            replay.as_millis()
-        );
-        index.begin_epoch(Epoch {
-            number: epoch,
-            sealed: end,
-        });
-        let segment_size = options.segment_size / ALIGN as u64 * ALIGN as u64;
-        let pool = Pool::open(
-            disk.clone(),
-            epoch,
-            segment_size,
-            options.spare_segments,
-            index.disk_bytes(),
-        );
-        let pool = Arc::new(pool.map_err(failed)?);
-        let (active, at) = begin(&pool, &mut index, journal, end, &ended)?;
-        may_write()?;
-
-        let mastership = options.mastership.clone();
-        let shared = Arc::new(Shared::new(index, at, options.backlog_limit, mastership));
-        // Neither queue has a bound: the writer sends a few tasks in a turn and must not wait, and who asks for
-        // messages keeps what was asked for within what he has room for.
-        let (tasks, keeper_tasks) = channel();
+        let (machinery, recovered) = Machinery::assemble(&disk, options)?;
+        let Machinery {
+            shared,
+            pool,
+            writer,
+            keeper,
+            opened,
+        } = machinery;
+        // Without a bound: who asks for messages keeps what was asked for within what he has room for.
         let (requests, reader_requests) = channel();
-        let writer = Writer::new(
-            shared.clone(),
-            pool.clone(),
-            tasks,
-            options.durability,
-            journal,
-            (active, at),
-            Compaction::new(segment_size),
-        );
         // The writer last: should one not start, those before it end by themselves.
-        let keeper = {
-            let (shared, pool) = (shared.clone(), pool.clone());
-            spawn("journal-keeper", move || {
-                keeper::run(&keeper_tasks, &shared, &pool)
-            })?
-        };
+        let keeper = spawn("journal-keeper", move || keeper.run())?;
         let reader = {
             let shared = shared.clone();
             spawn("journal-reader", move || reader::run(&reader_requests, &shared))?
@@ -500,6 +445,88 @@ impl Journal {
     }
 }
 
+/// A journal that is open, before anything in it moves.
+struct Machinery {
+    shared: Arc<Shared>,
+    pool: Arc<Pool>,
+    writer: Writer,
+    keeper: Keeper,
+    opened: JournalStats,
+}
+
+impl Machinery {
+    /// Reads the log, makes what was found final, and begins an epoch.
+    fn assemble(disk: &Arc<dyn Disk>, options: &JournalOptions) -> Result<(Self, Recovered), StoreError> {
+        let failed = |error: io::Error| StoreError::Io(format!("opening the journal: {error}"));
+        let may_write = || may_write(options.mastership.as_ref());
+        may_write()?;
+        let begun = Instant::now();
+        let mut recovery = recover(&**disk)?;
+        let replay = begun.elapsed();
+        let epoch = next_epoch(options.epoch, recovery.epoch.number)?;
+        settle(&**disk, &mut recovery, may_write)?;
+        let journal = recovery.journal.unwrap_or_else(rand::random);
+        let ended = recovery.index.drop_unprepared();
+        let clean = recovery.ending == Ending::Closed;
+        let recovered = recovery
+            .index
+            .state()
+            .recovered(identity(journal), clean, |location| recovery.header(location));
+        let Recovery { mut index, end, .. } = recovery;
+        let opened = JournalStats {
+            epoch,
+            replay,
+            replayed_bytes: index.used(),
+            ..JournalStats::default()
+        };
+        tracing::info!(
+            "the journal holds {} messages; {} bytes of log in {} segments were read in {} ms, epoch {epoch} begins",
+            index.state().messages(),
+            opened.replayed_bytes,
+            index.segments(),
+            replay.as_millis()
+        );
+        index.begin_epoch(Epoch {
+            number: epoch,
+            sealed: end,
+        });
+        let segment_size = options.segment_size / ALIGN as u64 * ALIGN as u64;
+        let pool = Pool::open(
+            disk.clone(),
+            epoch,
+            segment_size,
+            options.spare_segments,
+            index.disk_bytes(),
+        );
+        let pool = Arc::new(pool.map_err(failed)?);
+        let (active, at) = begin(&pool, &mut index, journal, end, &ended)?;
+        may_write()?;
+
+        let mastership = options.mastership.clone();
+        let shared = Arc::new(Shared::new(index, at, options.backlog_limit, mastership));
+        // Without a bound: the writer sends a few tasks in a turn and must not wait.
+        let (tasks, keeper_tasks) = channel();
+        let writer = Writer::new(
+            shared.clone(),
+            pool.clone(),
+            tasks,
+            options.durability,
+            journal,
+            (active, at),
+            Compaction::new(segment_size),
+        );
+        let keeper = Keeper::new(keeper_tasks, shared.clone(), pool.clone());
+        let machinery = Self {
+            shared,
+            pool,
+            writer,
+            keeper,
+            opened,
+        };
+        Ok((machinery, recovered))
+    }
+}
+
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
     std::thread::Builder::new()
         .name(name.into())
@@ -515,11 +542,18 @@ fn next_epoch(least: Option<u64>, last: u64) -> Result<u64, StoreError> {
 }
 
 /// Makes what was recovered durable and final, so that what was cut off cannot come back.
-fn settle(disk: &dyn Disk, recovery: &mut Recovery) -> io::Result<()> {
+fn settle(
+    disk: &dyn Disk,
+    recovery: &mut Recovery,
+    may_write: impl Fn() -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let failed = |error: io::Error| StoreError::Io(format!("opening the journal: {error}"));
     // The newest first, each for good: what is behind a cut must never seem to follow a gap.
     for name in recovery.leftovers.iter().rev() {
-        disk.remove(name)?;
-        disk.sync_directory()?;
+        // Another who took over meanwhile may have made a file of this name.
+        may_write()?;
+        disk.remove(name).map_err(failed)?;
+        disk.sync_directory().map_err(failed)?;
     }
     // A killed process may have written more than it synced. And where a sync failed the system may take for written
     // what is not on the disk: writing it once more makes sure.
@@ -529,12 +563,14 @@ fn settle(disk: &dyn Disk, recovery: &mut Recovery) -> io::Result<()> {
             false => 0,
         };
         let end = recovery.index.end_of(segment.number);
-        write_again(&*segment.file, from.into(), end.into())?;
-        segment.file.sync()?;
+        may_write()?;
+        write_again(&*segment.file, from.into(), end.into()).map_err(failed)?;
+        segment.file.sync().map_err(failed)?;
     }
     let end = u64::from(recovery.end.offset);
     if let Some(newest) = recovery.index.newest_mut() {
-        newest.file.truncate(end)?;
+        may_write()?;
+        newest.file.truncate(end).map_err(failed)?;
         if let Some(newest) = Arc::get_mut(newest) {
             newest.len = end;
         }

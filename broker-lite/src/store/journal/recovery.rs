@@ -84,13 +84,7 @@ impl Recovery {
 /// A frame that is not valid ends it if it can be part of what was being written when the process or the
 /// machine stopped. It cannot if a later frame says that it was durable: then the journal is damaged.
 pub(super) fn recover(disk: &dyn Disk) -> Result<Recovery, StoreError> {
-    let mut numbers: Vec<u32> = disk
-        .list()
-        .map_err(|error| StoreError::Io(format!("the journal's directory: {error}")))?
-        .iter()
-        .filter_map(|name| segment_number(name))
-        .collect();
-    numbers.sort_unstable();
+    let Files { stale, log, heads } = files(disk)?;
     let mut recovery = Recovery {
         index: Index::default(),
         journal: None,
@@ -104,20 +98,22 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovery, StoreError> {
         records: BTreeMap::new(),
         unusual: Vec::new(),
     };
-    // Segments that were given up may still be there, and some of them gone.
-    let gap = numbers.windows(2).rposition(|pair| pair[0] + 1 != pair[1]);
-    let (stale, log) = numbers.split_at(gap.map_or(0, |before| before + 1));
-    let lineage = Lineage::of(heads(disk, log)?);
+    let lineage = Lineage::of(heads);
     recovery.epoch = lineage.newest;
     recovery.read_log(&lineage.log)?;
     if let Some(first) = lineage.log.first()
         && recovery.journal.is_some()
         && recovery.oldest < first.segment.number
     {
+        let missing = first.segment.number - 1;
+        let reason = match log.contains(&missing) {
+            true => "the catalog of the segment cannot be read",
+            false => "the segment is missing",
+        };
         return Err(StoreError::Damaged {
-            file: segment_name(first.segment.number - 1),
+            file: segment_name(missing),
             offset: 0,
-            reason: "the segment is missing".into(),
+            reason: reason.into(),
         });
     }
     let stale = stale.iter().map(|&number| segment_name(number));
@@ -126,22 +122,55 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Recovery, StoreError> {
     Ok(recovery)
 }
 
-/// Opens these segments and reads how they begin.
-fn heads(disk: &dyn Disk, numbers: &[u32]) -> Result<Vec<Head>, StoreError> {
+/// The segments that are there.
+struct Files {
+    /// They were given up, and some between them have gone already.
+    stale: Vec<u32>,
+    /// Those behind, whose numbers follow each other.
+    log: Vec<u32>,
+    heads: Vec<Head>,
+}
+
+fn files(disk: &dyn Disk) -> Result<Files, StoreError> {
+    let mut listed = Vec::new();
+    loop {
+        let mut numbers: Vec<u32> = disk
+            .list()
+            .map_err(|error| StoreError::Io(format!("the journal's directory: {error}")))?
+            .iter()
+            .filter_map(|name| segment_number(name))
+            .collect();
+        numbers.sort_unstable();
+        let gap = numbers.windows(2).rposition(|pair| pair[0] + 1 != pair[1]);
+        let log = numbers.split_off(gap.map_or(0, |before| before + 1));
+        match heads(disk, &log) {
+            Ok(heads) => {
+                let stale = numbers;
+                return Ok(Files { stale, log, heads });
+            }
+            // A former master was about to give it up.
+            Err((_, error)) if error.kind() == io::ErrorKind::NotFound && listed != log => listed = log,
+            Err((number, error)) => return Err(unreadable(number)(error)),
+        }
+    }
+}
+
+/// Opens these segments and reads how they begin; fails with the segment that cannot be read.
+fn heads(disk: &dyn Disk, numbers: &[u32]) -> Result<Vec<Head>, (u32, io::Error)> {
     /// Most catalogs are smaller.
     const READ_AHEAD: usize = 4 * 1024;
     let mut journal = None;
     let mut heads = Vec::with_capacity(numbers.len());
     for &number in numbers {
-        let failed = unreadable(number);
-        let file = disk.open(&segment_name(number)).map_err(&failed)?;
-        let len = file.len().map_err(&failed)?;
+        let failed = |error| (number, error);
+        let file = disk.open(&segment_name(number)).map_err(failed)?;
+        let len = file.len().map_err(failed)?;
         let begin = Position {
             segment: number,
             offset: 0,
         };
         let mut window = Window::new(&*file, len, READ_AHEAD);
-        let epoch = match window.frame(begin, journal).map_err(&failed)? {
+        let epoch = match window.frame(begin, journal).map_err(failed)? {
             Ok((header, mut payload)) if header.kind() == Some(FrameKind::Catalog) => {
                 journal = Some(header.journal);
                 parse_begin(&mut payload).ok().map(|(_, epoch)| epoch)

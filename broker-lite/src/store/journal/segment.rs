@@ -224,7 +224,8 @@ impl Pool {
 
     /// Gives the spare files back.
     pub(super) fn clear(&self) {
-        for spare in self.spares.lock().drain(..) {
+        let spares = std::mem::take(&mut *self.spares.lock());
+        for spare in spares {
             match self.disk.remove(&spare.name) {
                 Ok(()) => {
                     self.disk_bytes.fetch_sub(spare.len, Ordering::Relaxed);

@@ -197,6 +197,19 @@ impl Shared {
         }
     }
 
+    /// True if something waits to be written, or the journal is to stop.
+    #[cfg(test)]
+    pub(super) fn has_work(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.stop.is_some() || !queue.waiting.is_empty()
+    }
+
+    /// How many batches are written.
+    #[cfg(test)]
+    pub(super) fn written(&self) -> u64 {
+        self.progress.lock().written
+    }
+
     /// Waits so long, or until the journal is to stop; true if it is.
     pub(super) fn is_stopped_within(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;

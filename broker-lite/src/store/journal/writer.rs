@@ -161,20 +161,33 @@ impl Writer {
     /// Works until the journal stops.
     pub(super) fn run(mut self) {
         let _guard = Guard(self.shared.clone());
-        loop {
-            match self.shared.next_work(self.sync_due, self.chores) {
-                Work::Turn(waiting) => self.turn(waiting),
-                Work::Stop(Stop::Close) => {
-                    if self.shared.failure().is_none()
-                        && let Err(failure) = self.close()
-                    {
-                        self.shared.poison(failure);
-                    }
-                    return;
-                }
-                Work::Stop(Stop::Abandon) => return,
+        while self.work() {}
+    }
+
+    /// Waits for what is to be done next and does it; false if the journal has stopped.
+    pub(super) fn work(&mut self) -> bool {
+        match self.shared.next_work(self.sync_due, self.chores) {
+            Work::Turn(waiting) => {
+                self.turn(waiting);
+                true
             }
+            Work::Stop(Stop::Close) => {
+                if self.shared.failure().is_none()
+                    && let Err(failure) = self.close()
+                {
+                    self.shared.poison(failure);
+                }
+                false
+            }
+            Work::Stop(Stop::Abandon) => false,
         }
+    }
+
+    /// True if it would not have to wait.
+    #[cfg(test)]
+    pub(super) fn has_work(&self) -> bool {
+        let is_due = self.sync_due.is_some_and(|due| due <= Instant::now());
+        self.chores || is_due || self.shared.has_work()
     }
 
     fn turn(&mut self, waiting: Vec<Waiting>) {

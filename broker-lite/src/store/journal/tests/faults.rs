@@ -1,16 +1,20 @@
 //! A disk in memory that loses, tears and refuses.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use rustc_hash::FxHasher;
 
 use super::super::super::StoreError;
 use super::super::super::suite::DEADLINE;
 use super::super::disk::{Disk, DiskFile};
+use super::leash::{is_shared, step};
 
 /// What a disk writes as a whole or not at all.
 const SECTOR: usize = 512;
@@ -95,9 +99,11 @@ struct Inner {
     short_writes: u64,
     /// A sync has failed.
     broken: bool,
+    /// Everything that was changed, and in which order, as a number.
+    history: FxHasher,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Hash)]
 enum NameChange {
     Add(String, u64),
     Rename(String, String),
@@ -110,6 +116,7 @@ struct FileData {
     durable: Vec<u8>,
     /// Changes since the last sync.
     changes: Vec<Change>,
+    failed_syncs: u64,
 }
 
 #[derive(Clone)]
@@ -175,6 +182,7 @@ impl Inner {
 
     fn rename(&mut self, change: NameChange) -> io::Result<()> {
         self.change()?;
+        change.hash(&mut self.history);
         rename(&mut self.names, &change);
         self.name_changes.push(change);
         Ok(())
@@ -267,6 +275,7 @@ impl FaultyDisk {
             name_changes: inner.name_changes.clone(),
             next_file: inner.next_file,
             space: inner.space,
+            history: inner.history.clone(),
             ..Inner::default()
         }
     }
@@ -293,7 +302,7 @@ impl FaultyDisk {
                 FileData {
                     data,
                     durable,
-                    changes: Vec::new(),
+                    ..FileData::default()
                 },
             );
         }
@@ -303,8 +312,14 @@ impl FaultyDisk {
             names,
             next_file: inner.next_file,
             space: inner.space,
+            history: inner.history.clone(),
             ..Inner::default()
         }
+    }
+
+    /// All that was ever done to it, as a number.
+    pub(super) fn history(&self) -> u64 {
+        self.inner.lock().history.finish()
     }
 
     pub(super) fn names(&self) -> Vec<String> {
@@ -327,6 +342,12 @@ impl FaultyDisk {
         file.changes.clear();
     }
 
+    /// Makes a file of zeros behind the journal's back, for good.
+    pub(super) fn make(&self, name: &str, len: u64) {
+        drop(self.allocate(name, len).unwrap());
+        self.sync_directory().unwrap();
+    }
+
     /// Removes a file behind the journal's back.
     pub(super) fn erase(&self, name: &str) {
         let mut inner = self.inner.lock();
@@ -345,15 +366,17 @@ impl FaultyDisk {
         let file = FileData {
             durable: content.clone(),
             data: content,
-            changes: Vec::new(),
+            ..FileData::default()
         };
         inner.files.insert(number, file);
     }
 
     fn file(&self, number: u64) -> Box<dyn DiskFile> {
+        let told = self.inner.lock().files[&number].failed_syncs;
         Box::new(FaultyFile {
             disk: self.clone(),
             number,
+            told: AtomicU64::new(told),
         })
     }
 }
@@ -410,10 +433,12 @@ impl Disk for FaultyDisk {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
+        step()?;
         Ok(self.names())
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        step()?;
         let number = self.inner.lock().names.get(name).copied();
         number
             .map(|number| self.file(number))
@@ -421,6 +446,7 @@ impl Disk for FaultyDisk {
     }
 
     fn allocate(&self, name: &str, len: u64) -> io::Result<Box<dyn DiskFile>> {
+        step()?;
         let mut inner = self.inner.lock();
         if inner.space.is_some_and(|space| inner.allocated() + len > space) {
             return Err(io::ErrorKind::StorageFull.into());
@@ -430,7 +456,7 @@ impl Disk for FaultyDisk {
         let file = FileData {
             data: vec![0; len as usize],
             durable: vec![0; len as usize],
-            changes: Vec::new(),
+            ..FileData::default()
         };
         inner.files.insert(number, file);
         inner.rename(NameChange::Add(name.into(), number))?;
@@ -439,6 +465,7 @@ impl Disk for FaultyDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        step()?;
         let mut inner = self.inner.lock();
         if inner.names.contains_key(to) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -450,7 +477,12 @@ impl Disk for FaultyDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.inner.lock().rename(NameChange::Remove(name.into()))
+        step()?;
+        let mut inner = self.inner.lock();
+        match inner.names.contains_key(name) {
+            true => inner.rename(NameChange::Remove(name.into())),
+            false => Ok(()),
+        }
     }
 
     fn free_space(&self) -> io::Result<u64> {
@@ -460,6 +492,7 @@ impl Disk for FaultyDisk {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
+        step()?;
         let mut inner = self.inner.lock();
         inner.change()?;
         inner.durable_names = inner.names.clone();
@@ -471,6 +504,8 @@ impl Disk for FaultyDisk {
 struct FaultyFile {
     disk: FaultyDisk,
     number: u64,
+    /// How many failed syncs this handle knows of: as on Linux each handle that was open is told of one.
+    told: AtomicU64,
 }
 
 impl FaultyFile {
@@ -480,7 +515,14 @@ impl FaultyFile {
     }
 
     fn change(&self, change: Change) -> io::Result<()> {
-        let alive = self.disk.inner.lock().change();
+        let mut inner = self.disk.inner.lock();
+        let alive = inner.change();
+        let what = match &change {
+            Change::Write(offset, bytes) => (*offset, bytes.len()),
+            Change::Truncate(len) => (*len, 0),
+        };
+        (self.number, what).hash(&mut inner.history);
+        drop(inner);
         // What was under way when the power failed may be there or not.
         self.with(|file| {
             change.apply(&mut file.data);
@@ -496,6 +538,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        step()?;
         self.with(|file| {
             let from = file.data.get(offset as usize..offset as usize + buf.len());
             buf.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -518,19 +561,34 @@ impl DiskFile for FaultyFile {
             self.change(Change::Write(offset as usize, bytes[..part].to_vec()))?;
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.change(Change::Write(offset as usize, bytes.to_vec()))
+        let (first, second) = match is_shared() && bytes.len() > SECTOR {
+            true => bytes.split_at(bytes.len() / 2),
+            false => (bytes, &[][..]),
+        };
+        step()?;
+        self.change(Change::Write(offset as usize, first.to_vec()))?;
+        if !second.is_empty() {
+            step()?;
+            let offset = offset as usize + first.len();
+            self.change(Change::Write(offset, second.to_vec()))?;
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
         self.disk.syncs.pass();
+        step()?;
         let mut inner = self.disk.inner.lock();
         inner.change()?;
-        let mut failed = false;
-        match &mut inner.good_syncs {
-            Some(0) => failed = true,
-            Some(left) => *left -= 1,
-            None => {}
-        }
+        self.number.hash(&mut inner.history);
+        let failed = match &mut inner.good_syncs {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        };
         if failed {
             inner.good_syncs = None;
             inner.broken = true;
@@ -538,6 +596,9 @@ impl DiskFile for FaultyFile {
         let file = inner.files.get_mut(&self.number).unwrap();
         if failed {
             file.changes.clear();
+            file.failed_syncs += 1;
+        }
+        if self.told.swap(file.failed_syncs, Ordering::SeqCst) < file.failed_syncs {
             return Err(io::Error::other("the disk is broken"));
         }
         for change in std::mem::take(&mut file.changes) {
@@ -547,6 +608,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
+        step()?;
         self.change(Change::Truncate(len as usize))
     }
 }

@@ -130,6 +130,29 @@ fn a_segment_that_a_former_master_makes_late_is_ignored() {
 }
 
 #[test]
+fn a_segment_that_a_former_master_only_makes_is_ignored() {
+    let disk = FaultyDisk::default();
+    let (former, _) = open(&disk);
+    store(&former, vec![create(1)]);
+    let takeover = disk.taken_over();
+    let (master, _) = open(&takeover);
+    let oldest = || master.shared.index.lock().oldest_number();
+    let mut sequence = 0;
+    until("its first segment is given up", || {
+        sequence += 1;
+        store(&master, vec![put(1, sequence, 200), remove(1, sequence)]);
+        oldest() == Some(3)
+    });
+    until("its file has gone", || {
+        !disk.names().contains(&"journal-0000000002.log".into())
+    });
+    store(&master, vec![put(1, 5_000, 200)]);
+    takeover.make("journal-0000000002.log", SEGMENT);
+    assert_eq!(oldest(), Some(3));
+    only_these_survive(&takeover, &[5_000]);
+}
+
+#[test]
 fn a_write_that_was_under_way_does_not_survive() {
     let disk = FaultyDisk::default();
     let (former, _) = open(&disk);
