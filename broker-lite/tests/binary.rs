@@ -600,7 +600,7 @@ fn a_damaged_journal_is_an_error_that_says_where() {
     fs::write(&file, content).unwrap();
     let data = directory.path().to_str().unwrap();
     let name = file.file_name().unwrap().to_str().unwrap();
-    fails(&["--listen", "tcp://127.0.0.1:0", "--data", data], name);
+    fails_with(5, &["--listen", "tcp://127.0.0.1:0", "--data", data], name);
 }
 
 #[test]

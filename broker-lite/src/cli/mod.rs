@@ -95,6 +95,17 @@ fn size(text: &str, least: usize) -> Result<usize, String> {
     }
 }
 
+/// What a process ends with, whatever the command. 2 is clap's.
+mod status {
+    pub(super) const OTHER: u8 = 1;
+    /// Another process has the store, and this one was not to wait.
+    pub(super) const LOCKED: u8 = 3;
+    /// This broker was master of the store, and is not any more.
+    pub(super) const MASTERSHIP_LOST: u8 = 4;
+    /// The store is damaged.
+    pub(super) const DAMAGED: u8 = 5;
+}
+
 /// Why a command did not do what it was to do.
 #[derive(Debug)]
 struct Failure {
@@ -103,21 +114,15 @@ struct Failure {
 }
 
 impl Failure {
-    const OTHER: u8 = 1;
-    /// Another broker is master of the directory, and this one was not to wait.
-    const LOCKED: u8 = 3;
-    /// This broker was master of the directory, and is not any more.
-    const MASTERSHIP_LOST: u8 = 4;
-
     fn is_mastership_lost(&self) -> bool {
-        self.status == Self::MASTERSHIP_LOST
+        self.status == status::MASTERSHIP_LOST
     }
 }
 
 impl From<String> for Failure {
     fn from(text: String) -> Self {
         Self {
-            status: Self::OTHER,
+            status: status::OTHER,
             text,
         }
     }
@@ -127,9 +132,10 @@ impl From<BrokerError> for Failure {
     fn from(error: BrokerError) -> Self {
         Self {
             status: match () {
-                () if error.is_locked() => Self::LOCKED,
-                () if error.is_mastership_lost() => Self::MASTERSHIP_LOST,
-                () => Self::OTHER,
+                () if error.is_locked() => status::LOCKED,
+                () if error.is_mastership_lost() => status::MASTERSHIP_LOST,
+                () if error.is_damaged() => status::DAMAGED,
+                () => status::OTHER,
             },
             text: error.to_string(),
         }
@@ -144,10 +150,10 @@ impl fmt::Display for Failure {
 
 /// Runs the binary: parses the command line and does what it says.
 ///
-/// Errors are one line on stderr. What cannot be understood on the command line ends with status 2. `start` ends with 3
-/// if another broker is master of the directory and it was not to wait, and with 4 if it was master and is not any more and
-/// was not to stand by again: then it is to be started again. `journal` ends with 3 for a journal that is damaged and 4 for
-/// one that is in use. Anything else that fails ends with 1.
+/// Errors are one line on stderr. What cannot be understood on the command line ends with status 2. Any command ends with 3
+/// if another process has the store and it was not to wait, and with 5 if the store is damaged. `start` ends with 4 if it
+/// was master and is not any more and was not to stand by again: then it is to be started again. Anything else that fails
+/// ends with 1.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {

@@ -11,18 +11,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{Common, complain, log};
+use super::{Common, complain, log, status};
 use crate::store::journal::inspect::Inspection;
 use crate::store::journal::{Journal, JournalOptions};
 use crate::store::{Store, StoreError};
 
-/// The status of a journal that is damaged.
-const DAMAGED: u8 = 3;
-
-/// The status of a journal that another process has open.
-const IN_USE: u8 = 4;
-
-/// Status 0: done; 1: it failed; 2: the command line is wrong; 3: the journal is damaged; 4: a process has it open.
+/// Status 0: done; 1: it failed; 2: the command line is wrong; 3: a process has the journal open; 5: it is damaged.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Lists the segments, with how much of each is needed still
@@ -108,9 +102,9 @@ pub(super) fn run(command: Command) -> ExitCode {
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
             let (text, status) = match failure {
-                Failure::Store(error) => (error.to_string(), status(&error)),
-                Failure::Content(text) => (text, 1),
-                Failure::Output(error) => (format!("stdout: {error}"), 1),
+                Failure::Store(error) => (error.to_string(), status_of(&error)),
+                Failure::Content(text) => (text, status::OTHER),
+                Failure::Output(error) => (format!("stdout: {error}"), status::OTHER),
             };
             complain(&text);
             ExitCode::from(status)
@@ -118,11 +112,11 @@ pub(super) fn run(command: Command) -> ExitCode {
     }
 }
 
-fn status(error: &StoreError) -> u8 {
+fn status_of(error: &StoreError) -> u8 {
     match error {
-        StoreError::Damaged { .. } => DAMAGED,
-        StoreError::Locked(_) => IN_USE,
-        _ => 1,
+        StoreError::Locked(_) => status::LOCKED,
+        StoreError::Damaged { .. } => status::DAMAGED,
+        _ => status::OTHER,
     }
 }
 
