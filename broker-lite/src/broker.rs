@@ -674,8 +674,9 @@ impl Broker {
         BrokerError::store("the broker failed", &failure)
     }
 
-    /// Stops in order: takes no more connections and commands, answers what it was asked, closes the
-    /// connections and then the store.
+    /// Stops in order: takes no more connections and dispatches nothing more, takes the commands that have arrived and
+    /// answers them, closes the connections and then the store. What consumers were sent and had not acknowledged by
+    /// then comes again with the redelivered flag.
     ///
     /// Takes milliseconds, and at most some seconds when the disk or a client is slow. If the future is
     /// dropped, the rest is done as if the broker was dropped.
@@ -686,8 +687,14 @@ impl Broker {
     pub async fn stop(mut self) -> Result<(), BrokerError> {
         let driver = self.server.driver.clone();
         self.stop.send_replace(true);
-        driver.drain();
-        if timeout(DRAIN, driver.barrier()).await.is_err() {
+        driver.end_dispatch();
+        // The runtime looks what has arrived, so that connections find it.
+        tokio::task::yield_now().await;
+        let answered = async {
+            driver.drain().await;
+            driver.barrier().await;
+        };
+        if timeout(DRAIN, answered).await.is_err() {
             warn!(
                 broker = &*self.name,
                 "the store is slow: some requests are not answered"

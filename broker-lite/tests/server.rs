@@ -286,6 +286,42 @@ async fn stopping_answers_what_was_asked_and_gives_the_port_back() {
     assert_eq!(again.uri(), uri);
 }
 
+/// What a client wrote before the broker stops counts, and what it did not acknowledge was shown to it.
+#[tokio::test]
+async fn stopping_takes_the_acknowledgements_that_have_arrived() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = || Broker::builder().listen("tcp://127.0.0.1:0").data_dir(dir.path());
+    let queue = Destination::queue("orders");
+    let broker = start().start().await.unwrap();
+    let mut client = Raw::connect(broker.uri()).await.unwrap();
+    client.introduce().await;
+    client.producer(&queue).await;
+    client.consumer(&queue, 10).await;
+    for number in 1..=3 {
+        let message = client.message(number, &queue, true, b"x");
+        ok(client.request(message).await);
+    }
+    let shown = [
+        client.dispatch().await,
+        client.dispatch().await,
+        client.dispatch().await,
+    ];
+    for message in &shown[..2] {
+        let ack = client.ack(&queue, message);
+        client.send(ack, false).await.unwrap();
+    }
+    broker.stop().await.unwrap();
+    let broker = start().start().await.unwrap();
+    assert_eq!(broker.queue_depth("orders"), Some(1));
+    let mut client = Raw::connect(broker.uri()).await.unwrap();
+    client.introduce().await;
+    client.consumer(&queue, 10).await;
+    let again = client.dispatch().await;
+    assert_eq!(again.message_id, shown[2].message_id);
+    assert_eq!(again.redelivery_counter, 1);
+    broker.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_taken_port_is_an_error_that_says_so() {
     let broker = broker().await;

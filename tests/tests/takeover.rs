@@ -137,16 +137,6 @@ const FAULTS: [Fault; 7] = [
     Fault::Kill,
 ];
 
-/// The same without the stop in order. What a client acknowledged while the broker stopped comes again, and not all of it
-/// with the redelivered flag, because a broker that stops in order counts what it knows.
-const FAILURES: [Fault; 5] = [
-    Fault::Kill,
-    Fault::Replace,
-    Fault::Pause,
-    Fault::Delete,
-    Fault::Standby,
-];
-
 impl Pair {
     /// Does it, and returns who is master then. The other one stands by when the round is over.
     fn suffer(&mut self, fault: Fault, master: usize) -> usize {
@@ -306,8 +296,8 @@ async fn goes_on(control: &Control, before: &str) {
 }
 
 /// Eight clients, and round after round of faults.
-async fn rounds(transacted: bool, faults: &[Fault]) -> Report {
-    let usual = u32::try_from(faults.len()).expect("there are few");
+async fn rounds(transacted: bool) -> Report {
+    let usual = u32::try_from(FAULTS.len()).expect("there are few");
     let rounds = number("TAKEOVER_ROUNDS", usual);
     let mut pair = block_in_place(|| Pair::start(&["--restart-allowed", "false"]));
     let mut plan = Plan::new(pair.uri());
@@ -323,7 +313,7 @@ async fn rounds(transacted: bool, faults: &[Fault]) -> Report {
     let finish = tokio::spawn(soak.finish());
     let mut master = 0;
     let mut masters = Vec::new();
-    for (round, fault) in (1..=rounds).zip(faults.iter().copied().cycle()) {
+    for (round, fault) in (1..=rounds).zip(FAULTS.into_iter().cycle()) {
         goes_on(&control, &format!("round {round}, {fault:?}")).await;
         masters.push(master);
         master = block_in_place(|| pair.suffer(fault, master));
@@ -343,7 +333,7 @@ async fn rounds(transacted: bool, faults: &[Fault]) -> Report {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn transactions_are_neither_lost_nor_doubled_whatever_happens_to_the_master() {
-    let report = rounds(true, &FAULTS).await;
+    let report = rounds(true).await;
     assert_eq!((report.lost, report.unexpected), (0, 0));
     assert_eq!(report.duplicated, 0);
     assert_eq!(
@@ -355,7 +345,7 @@ async fn transactions_are_neither_lost_nor_doubled_whatever_happens_to_the_maste
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn what_was_confirmed_is_there_whatever_happens_to_the_master() {
-    let report = rounds(false, &FAILURES).await;
+    let report = rounds(false).await;
     assert_eq!((report.lost, report.unexpected, report.in_doubt), (0, 0, 0));
     // Who had not heard that a message was acknowledged sends it again, and says that it may have come before.
     assert_eq!((report.duplicated, report.unexplained), (report.flagged, 0));

@@ -73,6 +73,12 @@ impl Core {
         }
     }
 
+    /// Dispatches nothing from queues any more, because the broker stops. What ends from now on gives back what it had, and
+    /// that must not go to whoever ends next.
+    pub fn end_dispatch(&mut self) {
+        self.postponed.get_or_insert_default();
+    }
+
     /// Dispatches from a queue as far as messages and credit go. What nobody takes is spooled if memory is short.
     pub(super) fn dispatch(&mut self, key: QueueKey, turn: &mut Turn<'_>) {
         if let Some(postponed) = &mut self.postponed {

@@ -259,7 +259,7 @@ pub struct Core {
     kept_used: usize,
     /// What is published now is so because messages were evicted.
     discarding: bool,
-    /// Queues from which is dispatched later, because consumers are ending.
+    /// Queues from which is dispatched later, because consumers are ending, or never, because the broker stops.
     postponed: Option<Once<QueueKey>>,
     flow: Flow,
     /// Bytes of messages that live in memory only.

@@ -283,7 +283,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 _ => {}
             }
             let introduced = self.poll_introduction(cx);
-            let read = flow == Flow::Reading && unread_replies <= UNREAD_REPLIES && self.poll_read(cx)?;
+            let reads = matches!(flow, Flow::Reading | Flow::Draining);
+            let read = reads && unread_replies <= UNREAD_REPLIES && self.poll_read(cx)?;
+            if flow == Flow::Draining && !read {
+                self.outbox.drained();
+            }
             if (flow != Flow::Reading || self.introduction.is_some())
                 && let Some(heartbeat) = &mut self.heartbeat
             {

@@ -228,9 +228,20 @@ impl Driver {
         self.turn.lock().core.scheduled_jobs(from, most)
     }
 
-    /// No connection is taken any more, and those there are read no more.
-    pub(crate) fn drain(&self) {
-        self.each_outbox(Stage::Draining, Outbox::drain);
+    /// No connection is taken any more, and no consumer gets anything more from a queue.
+    pub(crate) fn end_dispatch(&self) {
+        self.turn(|turn, _| {
+            turn.stage = Stage::Draining;
+            turn.core.end_dispatch();
+        });
+    }
+
+    /// Has the connections read what has arrived, and no more. Waits until they have.
+    pub(crate) async fn drain(&self) {
+        let (unread, mut all_read) = mpsc::channel(1);
+        self.each_outbox(Stage::Draining, |outbox| outbox.drain(unread.clone()));
+        drop(unread);
+        let None = all_read.recv().await;
     }
 
     /// All connections end once what was sent to them is written.
@@ -263,6 +274,7 @@ impl Driver {
     /// that is in the store. The driver does nothing from here on. Safe to call again.
     pub(crate) fn shutdown(&self) {
         self.turn(|turn, now| {
+            turn.core.end_dispatch();
             for key in turn.outboxes.drain().map(|(key, _)| key) {
                 turn.core.lost(now, key, &mut turn.effects);
             }

@@ -1,10 +1,12 @@
 //! What waits to be written to one client, and what its connection is told to do.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::task::Waker;
 
 use openwire_client::wire::Command;
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
 
 use crate::store::accounting_size;
 
@@ -12,18 +14,23 @@ use crate::store::accounting_size;
 /// consumers waits in the core, where it counts as memory and can be evicted.
 const CONGESTED: usize = 8 * 1024 * 1024;
 
-/// What a connection does now. Each state but the first two ends in the next one.
+/// What a connection does now. Each state but the first two ends in one that follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Flow {
     /// Reads and writes.
     Reading,
     /// Only writes until the broker has room again.
     Paused,
-    /// Only writes: the broker stops, and answers what it was asked before.
+    /// Writes, and reads what has arrived: the broker stops.
     Draining,
+    /// Only writes: the broker answers what it was asked before.
+    Drained,
     /// Ends as soon as everything is written.
     Closing,
 }
+
+/// Held by whoever still has something to read; nothing is ever sent.
+pub(crate) type Unread = mpsc::Sender<Infallible>;
 
 /// The half of a connection that others reach: whoever has something for the client puts it here, and the
 /// connection's own task encodes and writes it.
@@ -46,6 +53,8 @@ struct State {
     /// Replies here or taken, and not encoded yet.
     replies: usize,
     flow: Flow,
+    /// Dropped when what has arrived is read.
+    unread: Option<Unread>,
     reason: Option<String>,
     /// The connection's task, while it sleeps.
     sleeper: Option<Waker>,
@@ -61,6 +70,7 @@ impl Outbox {
             congested: false,
             replies: 0,
             flow: Flow::Reading,
+            unread: None,
             reason: None,
             sleeper: None,
             takes: false,
@@ -108,10 +118,22 @@ impl Outbox {
         state.sleeper.take()
     }
 
-    /// Reads no more.
+    /// Reads what has arrived, unless there is no room for it, and no more. `unread` is dropped when that is done.
     #[must_use]
-    pub(crate) fn drain(&self) -> Option<Waker> {
-        self.advance(Flow::Draining, None)
+    pub(crate) fn drain(&self, unread: Unread) -> Option<Waker> {
+        let mut state = self.0.lock();
+        match state.flow {
+            Flow::Reading => (state.flow, state.unread) = (Flow::Draining, Some(unread)),
+            Flow::Paused => state.flow = Flow::Drained,
+            _ => return None,
+        }
+        state.sleeper.take()
+    }
+
+    /// What had arrived is read.
+    pub(crate) fn drained(&self) {
+        // The connection's own task is not asleep.
+        let _ = self.advance(Flow::Drained, None);
     }
 
     /// Ends the connection once everything is written. The first reason stays.
@@ -126,6 +148,7 @@ impl Outbox {
             return None;
         }
         state.flow = flow;
+        state.unread = None;
         state.reason = reason;
         state.sleeper.take()
     }

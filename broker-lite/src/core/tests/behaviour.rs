@@ -635,3 +635,24 @@ fn what_a_crash_made_redelivered_is_so_after_an_orderly_stop_as_well() {
     rig.consume(client, 1, 10);
     assert_eq!(rig.dispatched(client), [(1, 1, 1)]);
 }
+
+#[test]
+fn what_consumers_have_when_the_broker_stops_goes_to_none_of_them_and_says_that_it_was_shown() {
+    let mut rig = Rig::new(true);
+    let [one, other] = [rig.connect(), rig.connect()];
+    rig.consume(one, 1, 10);
+    (1..=2).for_each(|number| rig.send(one, number));
+    assert_eq!(rig.dispatched(one), [(1, 1, 0), (1, 2, 0)]);
+    rig.core.end_dispatch();
+    rig.consume(other, 1, 10);
+    rig.send(one, 3);
+    // What is acknowledged meanwhile counts.
+    rig.consumed(one, 1, one, 1, 1).unwrap();
+    rig.lose(one);
+    assert_eq!(rig.dispatched(other), []);
+    rig.lose(other);
+    let mut rig = rig.restart(true);
+    let client = rig.connect();
+    rig.consume(client, 1, 10);
+    assert_eq!(rig.dispatched(client), [(1, 2, 1), (1, 3, 0)]);
+}
