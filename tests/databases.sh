@@ -67,7 +67,7 @@ case $kind in
         }
         exec "${as[@]}" "$(binary mariadbd)" --no-defaults --datadir="$dir/data" --port="$port" \
             --bind-address=127.0.0.1 --socket="$dir/socket" --pid-file="$dir/pid" \
-            --innodb-flush-log-at-trx-commit=0 --max-connections=300 \
+            --innodb-flush-log-at-trx-commit=2 --max-connections=300 \
             --character-set-server=utf8mb4 --init-file="$dir/init.sql"
         ;;
     *)

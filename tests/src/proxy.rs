@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// Passes bytes on, and cuts each connection after some of them, wherever that is in a frame.
@@ -139,5 +139,64 @@ async fn copy(
         if pass < read {
             return true;
         }
+    }
+}
+
+/// A wire that can be cut for good, and healed.
+#[derive(Debug)]
+pub struct Gate {
+    address: SocketAddr,
+    open: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Gate {
+    /// Leads to what listens at a port of this machine.
+    ///
+    /// # Panics
+    ///
+    /// If there is no port.
+    pub async fn start(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there are ports");
+        let address = listener.local_addr().expect("it has an address");
+        let (open, is_open) = watch::channel(true);
+        let task = tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut open = is_open.clone();
+                tokio::spawn(async move {
+                    let Ok(mut far) = TcpStream::connect(("127.0.0.1", port)).await else {
+                        return;
+                    };
+                    tokio::select! {
+                        biased;
+                        _ = open.wait_for(|open| !open) => {}
+                        // However it ends, it ends.
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                    }
+                });
+            }
+        });
+        Self { address, open, task }
+    }
+
+    /// The port that leads there.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Ends all connections, and each new one.
+    pub fn cut(&self) {
+        self.open.send_replace(false);
+    }
+
+    /// New connections get through again.
+    pub fn heal(&self) {
+        self.open.send_replace(true);
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }

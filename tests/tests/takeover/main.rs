@@ -1,283 +1,40 @@
-//! Two broker-lite on one directory: whatever happens to the master, one serves, and what was confirmed is there.
+//! Two broker-lite on one directory, or on one database: whatever happens to the master, one serves, and what was confirmed is there.
 //!
 //! `TAKEOVER_ROUNDS` says how many rounds each of the tests under load does, and `TAKEOVER_PENDING` how many messages wait
 //! when the time of a takeover is taken; without them they are few enough for every day. For the record:
 //! `TAKEOVER_ROUNDS=100 TAKEOVER_PENDING=100000 cargo test --release -p tests --test takeover -- --nocapture`.
 
+mod faults;
+mod ground;
+mod pair;
+mod witness;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use broker_lite::cli::soak::{Control, Length, Plan, Report, Soak};
 use openwire_client::{AcknowledgeMode, ConnectionFactory, Destination, Message};
-use parking_lot::Mutex;
-use tempfile::TempDir;
-use tests::process::{Candidate, Signal, free_port};
-use tokio::task::{JoinSet, block_in_place};
+use tests::databases::Kind;
+use tests::process::{Signal, free_port};
+use tokio::task::block_in_place;
 use tokio::time::timeout;
+
+use ground::{Ground, Locker};
+use pair::{Pair, start};
+use witness::Witness;
 
 /// In this time a standby has taken over, and the load has gone on.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How often a standby tries, and the lease of a master.
-const INTERVAL: Duration = Duration::from_millis(400);
-
 /// Messages that are confirmed, and come, between two rounds.
 const BETWEEN: u64 = 200;
 
-/// How long one waits for an answer of a broker that may not serve.
-const PROBE: Duration = Duration::from_secs(10);
-
-/// The status with which a master ends that is none any more.
-const MASTERSHIP_LOST: i32 = 4;
-
 fn number(variable: &str, default: u32) -> u32 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("it is a number"))
-}
-
-/// One of the two brokers, over all its lives.
-struct Place {
-    listen: String,
-    /// How often it was started.
-    life: Arc<AtomicU32>,
-    broker: Candidate,
-}
-
-/// Two brokers on one directory, of which the first is master.
-struct Pair {
-    directory: TempDir,
-    options: Vec<String>,
-    places: [Place; 2],
-}
-
-impl Pair {
-    fn start(options: &[&str]) -> Self {
-        let directory = TempDir::new().expect("there is room for temporary files");
-        let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
-        let listen = || format!("tcp://127.0.0.1:{}", free_port());
-        let place = |name, listen: String| Place {
-            broker: run(directory.path(), name, &listen, &options),
-            listen,
-            life: Arc::new(AtomicU32::new(1)),
-        };
-        let mut first = place("a", listen());
-        first.broker.hear("ready", PATIENCE);
-        let mut second = place("b", listen());
-        second.broker.hear("standing by", PATIENCE);
-        Self {
-            places: [first, second],
-            directory,
-            options,
-        }
-    }
-
-    fn lock(&self) -> PathBuf {
-        self.directory.path().join("lock")
-    }
-
-    fn uri(&self) -> String {
-        let [first, second] = &self.places;
-        // A stopped broker closes nothing: that it says nothing has to do.
-        format!(
-            "failover:({},{})?maxReconnectDelay=200&nested.wireFormat.maxInactivityDuration=1500\
-             &nested.wireFormat.maxInactivityDurationInitalDelay=1500",
-            first.listen, second.listen
-        )
-    }
-
-    /// Starts the broker at a place again, as a standby.
-    fn restart(&mut self, at: usize) {
-        let name = ["a", "b"][at];
-        let place = &mut self.places[at];
-        place.life.fetch_add(1, Ordering::SeqCst);
-        place.broker = run(self.directory.path(), name, &place.listen, &self.options);
-        place.broker.hear("standing by", PATIENCE);
-    }
-}
-
-fn run(directory: &Path, name: &str, listen: &str, options: &[String]) -> Candidate {
-    let directory = directory.to_string_lossy();
-    let interval = INTERVAL.as_millis().to_string();
-    let mut arguments = vec!["--data", &*directory, "--name", name, "--listen", listen];
-    arguments.extend(["--lock-acquire-sleep-interval", &interval, "--log", "warn"]);
-    arguments.extend(options.iter().map(String::as_str));
-    Candidate::start(&arguments)
-}
-
-/// What happens in a round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Fault {
-    /// The master is killed.
-    Kill,
-    /// The master is stopped for longer than its lease, and nobody takes over: it has the lock.
-    Pause,
-    /// The master is stopped, its lock file deleted, the standby takes over, and the former master goes on.
-    Replace,
-    /// The lock file is deleted while the master serves.
-    Delete,
-    /// The master stops in order.
-    Stop,
-    /// The standby is killed.
-    Standby,
-}
-
-/// In order. The masters change an odd number of times, so both brokers come to suffer everything.
-const FAULTS: [Fault; 7] = [
-    Fault::Kill,
-    Fault::Replace,
-    Fault::Pause,
-    Fault::Delete,
-    Fault::Stop,
-    Fault::Standby,
-    Fault::Kill,
-];
-
-impl Pair {
-    /// Does it, and returns who is master then. The other one stands by when the round is over.
-    fn suffer(&mut self, fault: Fault, master: usize) -> usize {
-        let standby = 1 - master;
-        match fault {
-            Fault::Kill => {
-                self.places[master].broker.signal(Signal::KILL);
-                self.places[standby].broker.hear("ready", PATIENCE);
-                self.places[master].broker.end(PATIENCE);
-            }
-            Fault::Stop => {
-                self.places[master].broker.signal(Signal::TERM);
-                self.places[standby].broker.hear("ready", PATIENCE);
-                let (status, errors) = self.places[master].broker.end(PATIENCE);
-                assert_eq!(status, Some(0), "{errors}");
-            }
-            Fault::Delete => {
-                fs::remove_file(self.lock()).expect("there is a lock file");
-                let (status, errors) = self.places[master].broker.end(PATIENCE);
-                assert_eq!(status, Some(MASTERSHIP_LOST), "{errors}");
-                self.places[standby].broker.hear("ready", PATIENCE);
-            }
-            Fault::Replace => {
-                self.places[master].broker.signal(Signal::STOP);
-                fs::remove_file(self.lock()).expect("there is a lock file");
-                self.places[standby].broker.hear("ready", PATIENCE);
-                // Who asks the old one now is in its queue when it goes on.
-                std::thread::sleep(INTERVAL);
-                self.places[master].broker.signal(Signal::CONT);
-                let (status, errors) = self.places[master].broker.end(PATIENCE);
-                assert_eq!(status, Some(MASTERSHIP_LOST), "{errors}");
-            }
-            Fault::Pause => {
-                self.places[master].broker.signal(Signal::STOP);
-                // As long as this is what happens to it, not something that is waited for.
-                std::thread::sleep(3 * INTERVAL);
-                self.places[master].broker.signal(Signal::CONT);
-                assert!(
-                    !self.places[standby].broker.has_said("ready"),
-                    "there are two masters"
-                );
-                return master;
-            }
-            Fault::Standby => {
-                self.places[standby].broker.signal(Signal::KILL);
-                self.places[standby].broker.end(PATIENCE);
-                self.restart(standby);
-                return master;
-            }
-        }
-        self.restart(master);
-        standby
-    }
-}
-
-/// Asks both brokers all the time, and notes who answers.
-struct Witness {
-    seen: Arc<Mutex<BTreeMap<Life, Span>>>,
-    asking: JoinSet<()>,
-}
-
-/// A broker from one start to its end: at which place, and which time there.
-type Life = (usize, u32);
-
-/// Within these it has served for certain, so two that overlap are two masters.
-#[derive(Debug, Clone, Copy)]
-struct Span {
-    /// When it had answered first.
-    from: Instant,
-    /// When it was asked last what it then answered.
-    to: Instant,
-    answers: u64,
-}
-
-impl Witness {
-    fn of(pair: &Pair) -> Self {
-        let seen = Arc::<Mutex<BTreeMap<Life, Span>>>::default();
-        let mut asking = JoinSet::new();
-        for (place, Place { listen, life, .. }) in pair.places.iter().enumerate() {
-            let (seen, listen, life) = (seen.clone(), listen.clone(), life.clone());
-            asking.spawn(async move {
-                let mut questions = JoinSet::new();
-                let mut often = tokio::time::interval(Duration::from_millis(50));
-                loop {
-                    often.tick().await;
-                    while questions.try_join_next().is_some() {}
-                    let (seen, listen, life) = (seen.clone(), listen.clone(), life.clone());
-                    questions.spawn(async move {
-                        let number = life.load(Ordering::SeqCst);
-                        let asked = Instant::now();
-                        // One that does not answer in time is stopped for longer than any of this takes.
-                        let answer = timeout(PROBE, ask(&listen)).await;
-                        if matches!(answer, Ok(Ok(()))) && life.load(Ordering::SeqCst) == number {
-                            let span = Span {
-                                from: Instant::now(),
-                                to: asked,
-                                answers: 0,
-                            };
-                            let mut seen = seen.lock();
-                            let span = seen.entry((place, number)).or_insert(span);
-                            span.to = span.to.max(asked);
-                            span.answers += 1;
-                        }
-                    });
-                }
-            });
-        }
-        Self { seen, asking }
-    }
-
-    /// Fails if two have served at once, and says how often the one that served changed.
-    fn judge(mut self) -> usize {
-        self.asking.abort_all();
-        let mut spans: Vec<_> = self.seen.lock().clone().into_iter().collect();
-        spans.sort_by_key(|(_, span)| span.from);
-        for (index, (one, span)) in spans.iter().enumerate() {
-            for (other, later) in &spans[index + 1..] {
-                assert!(
-                    later.from >= span.to.min(later.to),
-                    "{one:?} has answered what it was asked after {other:?} had answered: {span:?}, {later:?}"
-                );
-            }
-        }
-        println!("served, as place, life and answers: {:?}", served(&spans));
-        spans.len()
-    }
-}
-
-fn served(spans: &[(Life, Span)]) -> Vec<(usize, u32, u64)> {
-    let each = spans.iter();
-    each.map(|((place, life), span)| (*place, *life, span.answers))
-        .collect()
-}
-
-/// Does something at a broker that only a master answers.
-async fn ask(listen: &str) -> openwire_client::Result<()> {
-    let connection = ConnectionFactory::new(listen)?.create_connection().await?;
-    let session = connection.create_session(AcknowledgeMode::Auto).await?;
-    let consumer = session.create_consumer(&Destination::topic("witness")).await?;
-    drop(consumer);
-    connection.close().await
 }
 
 async fn goes_on(control: &Control, before: &str) {
@@ -296,10 +53,11 @@ async fn goes_on(control: &Control, before: &str) {
 }
 
 /// Eight clients, and round after round of faults.
-async fn rounds(transacted: bool) -> Report {
-    let usual = u32::try_from(FAULTS.len()).expect("there are few");
+async fn rounds(ground: Ground, transacted: bool) -> Report {
+    let faults = ground.faults();
+    let usual = u32::try_from(faults.len()).expect("there are few");
     let rounds = number("TAKEOVER_ROUNDS", usual);
-    let mut pair = block_in_place(|| Pair::start(&["--restart-allowed", "false"]));
+    let mut pair = block_in_place(|| Pair::start(ground, &["--restart-allowed", "false"]));
     let mut plan = Plan::new(pair.uri());
     plan.length = Length::Time(PATIENCE * (rounds + 1));
     (plan.producers, plan.consumers) = (4, 4);
@@ -313,7 +71,7 @@ async fn rounds(transacted: bool) -> Report {
     let finish = tokio::spawn(soak.finish());
     let mut master = 0;
     let mut masters = Vec::new();
-    for (round, fault) in (1..=rounds).zip(FAULTS.into_iter().cycle()) {
+    for (round, fault) in (1..=rounds).zip(faults.iter().copied().cycle()) {
         goes_on(&control, &format!("round {round}, {fault:?}")).await;
         masters.push(master);
         master = block_in_place(|| pair.suffer(fault, master));
@@ -331,9 +89,9 @@ async fn rounds(transacted: bool) -> Report {
     report
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn transactions_are_neither_lost_nor_doubled_whatever_happens_to_the_master() {
-    let report = rounds(true).await;
+/// Transactions are neither lost nor doubled.
+async fn with_transactions(ground: Ground) {
+    let report = rounds(ground, true).await;
     assert_eq!((report.lost, report.unexpected), (0, 0));
     assert_eq!(report.duplicated, 0);
     assert_eq!(
@@ -343,12 +101,53 @@ async fn transactions_are_neither_lost_nor_doubled_whatever_happens_to_the_maste
     assert_eq!(report.out_of_order, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn what_was_confirmed_is_there_whatever_happens_to_the_master() {
-    let report = rounds(false).await;
+/// What was confirmed is there.
+async fn without_transactions(ground: Ground) {
+    let report = rounds(ground, false).await;
     assert_eq!((report.lost, report.unexpected, report.in_doubt), (0, 0, 0));
     // Who had not heard that a message was acknowledged sends it again, and says that it may have come before.
     assert_eq!((report.duplicated, report.unexplained), (report.flagged, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn transactions_on_a_directory() {
+    with_transactions(Ground::directory()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn single_messages_on_a_directory() {
+    without_transactions(Ground::directory()).await;
+}
+
+/// Both loads, one after the other.
+async fn on_database(kind: Kind, locker: Locker) {
+    let test = format!("takeover on {kind:?} with {locker:?}");
+    if let Some(ground) = Ground::database(kind, locker, &test).await {
+        with_transactions(ground).await;
+    }
+    if let Some(ground) = Ground::database(kind, locker, &test).await {
+        without_transactions(ground).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn on_postgres_with_its_row_locked() {
+    on_database(Kind::Postgres, Locker::Row).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn on_postgres_with_a_lease() {
+    on_database(Kind::Postgres, Locker::Lease).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn on_mariadb_with_its_row_locked() {
+    on_database(Kind::MariaDb, Locker::Row).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn on_mariadb_with_a_lease() {
+    on_database(Kind::MariaDb, Locker::Lease).await;
 }
 
 /// The files of a directory: name, length, and when each was changed.
@@ -378,22 +177,23 @@ fn ready(health: &str) -> String {
 
 #[test]
 fn a_standby_says_who_is_master_and_touches_nothing() {
-    let directory = TempDir::new().expect("there is room for temporary files");
+    let ground = Ground::directory();
     let listens = [0, 1].map(|_| format!("tcp://127.0.0.1:{}", free_port()));
-    let mut master = run(directory.path(), "first", &listens[0], &[]);
+    let run = |name, listen: &str, options: &[String]| start(&ground, 0, name, listen, options);
+    let mut master = run("first", &listens[0], &[]);
     master.hear("ready", PATIENCE);
-    let before = files(directory.path());
+    let before = files(ground.path());
     let health = format!("127.0.0.1:{}", free_port());
     let asked = ["--health".to_owned(), health.clone()];
-    let mut standby = run(directory.path(), "second", &listens[1], &asked);
+    let mut standby = run("second", &listens[1], &asked);
     let said = standby.hear("standing by", PATIENCE);
     assert!(said.contains("broker first, process "), "{said}");
-    let tries = Instant::now() + 3 * INTERVAL;
+    let tries = Instant::now() + 3 * ground.interval();
     while Instant::now() < tries {
         let host_port = listens[1].trim_start_matches("tcp://");
         assert!(TcpStream::connect(host_port).is_err(), "a standby listens");
     }
-    assert_eq!(files(directory.path()), before);
+    assert_eq!(files(ground.path()), before);
     let answer = ready(&health);
     assert!(
         answer.starts_with("HTTP/1.1 503 ") && answer.contains("broker first"),
@@ -401,12 +201,7 @@ fn a_standby_says_who_is_master_and_touches_nothing() {
     );
     // It says so once, however often it tries.
     assert!(!standby.has_said("standing by"));
-    let mut third = run(
-        directory.path(),
-        "third",
-        &listens[1],
-        &["--fail-if-locked".to_owned()],
-    );
+    let mut third = run("third", &listens[1], &["--fail-if-locked".to_owned()]);
     let (status, errors) = third.end(PATIENCE);
     assert_eq!(status, Some(3), "{errors}");
     assert!(errors.contains("broker first, process "), "{errors}");
@@ -420,10 +215,10 @@ fn a_standby_says_who_is_master_and_touches_nothing() {
 
 #[test]
 fn a_master_that_lost_its_lock_stands_by_and_comes_back() {
-    let mut pair = Pair::start(&[]);
+    let mut pair = Pair::start(Ground::directory(), &[]);
     // It is stopped meanwhile, or it might have the lock again before the other one tries.
     pair.places[0].broker.signal(Signal::STOP);
-    fs::remove_file(pair.lock()).expect("there is a lock file");
+    fs::remove_file(pair.ground.lock()).expect("there is a lock file");
     pair.places[1].broker.hear("ready", PATIENCE);
     pair.places[0].broker.signal(Signal::CONT);
     let said = pair.places[0].broker.hear("standing by", PATIENCE);
@@ -432,10 +227,11 @@ fn a_master_that_lost_its_lock_stands_by_and_comes_back() {
     pair.places[0].broker.hear("ready", PATIENCE);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_takeover_takes_little_longer_than_the_standby_sleeps() {
+/// Says how long it takes from a kill until the standby is ready, and sees that nothing is missing.
+async fn measure(ground: Ground) {
     let pending = number("TAKEOVER_PENDING", 5_000);
-    let mut pair = block_in_place(|| Pair::start(&[]));
+    let interval = ground.interval();
+    let mut pair = block_in_place(|| Pair::start(ground, &[]));
     let queue = Destination::queue("pending");
     let factory = ConnectionFactory::new(&pair.uri()).expect("it is a URI");
     let connection = factory.create_connection().await.expect("a broker is there");
@@ -467,11 +263,25 @@ async fn a_takeover_takes_little_longer_than_the_standby_sleeps() {
         pair.places[1].broker.hear("ready", PATIENCE);
         killed.elapsed()
     });
-    println!("{pending} pending, the standby tries every {INTERVAL:?}: ready {took:?} after the kill");
+    println!("{pending} pending, the standby tries every {interval:?}: ready {took:?} after the kill");
     let consumer = session.create_consumer(&queue).await.expect("a consumer");
     for _ in 0..pending {
         let message = timeout(PATIENCE, consumer.receive()).await;
         message.expect("it comes").expect("the connection lives");
     }
     connection.close().await.expect("it closes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_takeover_takes_little_longer_than_the_standby_sleeps() {
+    measure(Ground::directory()).await;
+    for kind in [Kind::Postgres, Kind::MariaDb] {
+        for locker in [Locker::Row, Locker::Lease] {
+            let test = format!("the time of a takeover on {kind:?} with {locker:?}");
+            if let Some(ground) = Ground::database(kind, locker, &test).await {
+                println!("{kind:?}, {locker:?}:");
+                measure(ground).await;
+            }
+        }
+    }
 }

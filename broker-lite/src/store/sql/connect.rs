@@ -165,6 +165,16 @@ impl Database {
         Ok(connection)
     }
 
+    /// One to write with. A broker that is stopped in the middle of a transaction, or cut off, would keep what it has locked, and
+    /// whoever is to take over waiting: the database rolls back what goes on for too long without a word.
+    pub(super) async fn connect_writer(&self) -> Result<AnyConnection, sqlx::Error> {
+        let mut connection = self.connect().await?;
+        for setting in self.dialect.writer_settings() {
+            sqlx::raw_sql(*setting).execute(&mut connection).await?;
+        }
+        Ok(connection)
+    }
+
     /// A connection that is told statements as this database wants them.
     pub(super) fn session<'c>(&self, connection: &'c mut AnyConnection) -> Session<'c> {
         Session {

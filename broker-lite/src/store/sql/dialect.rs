@@ -94,6 +94,19 @@ impl Dialect {
         }
     }
 
+    /// Said on a connection to write with as well: a transaction in which nothing happens for two seconds is rolled back, with the
+    /// connection. Whoever goes on after that finds it broken, and tries again.
+    pub(super) fn writer_settings(self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres => &["SET idle_in_transaction_session_timeout=2000"],
+            // MySQL has nothing of the kind, and reads no more than the first half.
+            Self::MySql => &[
+                "SET SESSION wait_timeout=@@SESSION.wait_timeout /*M!, SESSION idle_transaction_timeout=2 */",
+            ],
+            Self::Sqlite => &[],
+        }
+    }
+
     /// Asks for the longest message that can be stored, in bytes; none if nobody needs to be asked.
     pub(super) fn ask_longest(self) -> Option<&'static str> {
         match self {
@@ -146,15 +159,17 @@ impl Dialect {
     pub(super) fn is_passing(self, error: &dyn DatabaseError) -> bool {
         let code = error.code().unwrap_or_default();
         match self {
-            // Connections, resources, serialization and deadlocks, shutdowns, the system around the server.
-            Self::Postgres => ["08", "40", "53", "57", "58"]
+            // Connections, a transaction that was idle for too long, serialization and deadlocks, resources, shutdowns, the
+            // system around the server.
+            Self::Postgres => ["08", "25P03", "40", "53", "57", "58"]
                 .iter()
                 .any(|class| code.starts_with(class)),
-            // Connections; deadlocks; full disks and tables, too many connections, shutdown, too long a wait.
+            // Connections; deadlocks; full disks and tables, too many connections, shutdown, too long a wait, a connection that
+            // was ended.
             Self::MySql => {
                 code.starts_with("08")
                     || code == "40001"
-                    || matches!(mysql_number(error), Some(1021 | 1040 | 1053 | 1114 | 1205))
+                    || matches!(mysql_number(error), Some(1021 | 1040 | 1053 | 1114 | 1205 | 1927))
             }
             // Busy, locked, full.
             Self::Sqlite => matches!(code.parse::<u32>().map(|code| code & 0xff), Ok(5 | 6 | 13)),

@@ -82,6 +82,8 @@ pub(super) async fn flush(
     acks(session, index).await?;
     held(session, index).await?;
     recent(session, index, producers).await?;
+    // Last, as it keeps the lease from being renewed.
+    hold_lease(session, header).await?;
     session.command("COMMIT").await?;
     Ok(())
 }
@@ -105,10 +107,14 @@ async fn announce(session: &mut Session<'_>, index: &Index, header: &Header) -> 
     if session.execute(&text, &values).await? != 1 {
         return Err(FlushError::Fenced);
     }
+    Ok(())
+}
+
+/// Makes sure of the lease. Until the commit nobody takes it, so what is written is written by the master.
+async fn hold_lease(session: &mut Session<'_>, header: &Header) -> Result<(), FlushError> {
     let Some(holder) = &header.lease else {
         return Ok(());
     };
-    // Until the commit nobody takes it, so what is written is written by the master.
     let query = format!("SELECT BROKER_NAME FROM {LOCK} WHERE ID=? FOR UPDATE");
     let rows = session.rows(&query, &[Value::Int(1)]).await?;
     let found = rows.first().map(|row| statements::text(row, 0)).transpose()?;

@@ -53,7 +53,7 @@ pub(super) async fn open(request: Request, shared: Arc<Shared>) -> Result<(Write
         StoreError::Io(why) => StoreError::Io(format!("{}: {why}", database.name)),
         other => other,
     };
-    let mut connection = database.connect().await.map_err(named)?;
+    let mut connection = database.connect_writer().await.map_err(named)?;
     let mut session = database.session(&mut connection);
     make(&mut session, &LOCK_TABLE).await.map_err(named)?;
     for table in &TABLES {

@@ -309,7 +309,7 @@ impl Writer {
     async fn attempt(&mut self, again: bool) -> Result<(), FlushError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.database.connect().await?,
+            None => self.database.connect_writer().await?,
         };
         let mut session = self.database.session(&mut connection);
         if again && is_committed(&mut session, &self.header).await? {

@@ -1,5 +1,6 @@
 //! Who else has the database: another broker-lite, an ActiveMQ, or nobody because it is gone.
 
+use super::super::connect::Database;
 use super::*;
 
 #[test]
@@ -305,4 +306,44 @@ fn prepared_transactions_of_activemq_are_not_overlooked() {
     beside.run("UPDATE ACTIVEMQ_MSGS SET XID='KwAA'");
     let error = open(&url).unwrap_err();
     assert!(error.to_string().contains("prepared"), "{error}");
+}
+
+/// A broker that was stopped in the middle of a transaction, and is not heard of any more.
+fn a_transaction_without_an_end_keeps_nobody_out(url: &str) {
+    let (first, _) = open(url).unwrap();
+    ok(&first, vec![create(1), put(1, 1, 10)]);
+    let database = Database::parse(url).unwrap();
+    let mut stopped = block_on(database.connect_writer()).unwrap();
+    block_on(async {
+        let mut session = database.session(&mut stopped);
+        session.command(database.dialect.begin()).await.unwrap();
+        session
+            .command("UPDATE BROKERLITE_STORE SET COMMITS=COMMITS WHERE ID=1")
+            .await
+            .unwrap();
+    });
+    let (_second, recovered) = open(url).unwrap();
+    assert_eq!(sequences(&recovered, 1), [1]);
+    let late = block_on(async { database.session(&mut stopped).command("COMMIT").await });
+    assert!(late.is_err_and(|error| database.is_passing(&error)));
+}
+
+#[test]
+fn a_transaction_without_an_end_keeps_nobody_out_of_postgres() {
+    if is_here(
+        "postgres",
+        "a_transaction_without_an_end_keeps_nobody_out_of_postgres",
+    ) {
+        a_transaction_without_an_end_keeps_nobody_out(&POSTGRES.database());
+    }
+}
+
+#[test]
+fn a_transaction_without_an_end_keeps_nobody_out_of_mariadb() {
+    if is_here(
+        "mariadb",
+        "a_transaction_without_an_end_keeps_nobody_out_of_mariadb",
+    ) {
+        a_transaction_without_an_end_keeps_nobody_out(&MARIADB.database());
+    }
 }
