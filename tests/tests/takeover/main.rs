@@ -72,9 +72,13 @@ async fn rounds(ground: Ground, transacted: bool) -> Report {
     let mut master = 0;
     let mut masters = Vec::new();
     for (round, fault) in (1..=rounds).zip(faults.iter().copied().cycle()) {
+        let before = Instant::now();
         goes_on(&control, &format!("round {round}, {fault:?}")).await;
         masters.push(master);
+        let begins = Instant::now();
         master = block_in_place(|| pair.suffer(fault, master));
+        let (load, took) = (begins - before, begins.elapsed());
+        println!("round {round}: {load:?} of load, then {fault:?}, which took {took:?}");
     }
     goes_on(&control, "the end").await;
     control.stop();
