@@ -70,6 +70,10 @@ impl Writer {
             biased;
             _ = abandoned.wait_for(|abandoned| *abandoned) => {}
             () = self.serve(&mut work, &mut reads) => {
+                if self.shared.failure().is_some() {
+                    // Nobody has a use for them, and the database may be gone.
+                    reads.abort_all();
+                }
                 while reads.join_next().await.is_some() {}
                 self.readers.close().await;
             }

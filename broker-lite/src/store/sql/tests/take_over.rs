@@ -1,5 +1,7 @@
 //! Who else has the database: another broker-lite, an ActiveMQ, or nobody because it is gone.
 
+use std::net::{Shutdown, TcpListener, TcpStream};
+
 use super::super::connect::Database;
 use super::*;
 
@@ -346,4 +348,75 @@ fn a_transaction_without_an_end_keeps_nobody_out_of_mariadb() {
     ) {
         a_transaction_without_an_end_keeps_nobody_out(&MARIADB.database());
     }
+}
+
+/// Leads to a server until it is dropped.
+struct Wire {
+    port: u16,
+    sockets: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Wire {
+    /// Its thread ends with the first connection that comes after it was cut.
+    fn to(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let sockets = Arc::<Mutex<Vec<TcpStream>>>::default();
+        let open = Arc::downgrade(&sockets);
+        std::thread::spawn(move || {
+            for near in listener.incoming() {
+                let (near, far) = (near.unwrap(), TcpStream::connect(&server).unwrap());
+                let Some(sockets) = open.upgrade() else { return };
+                sockets
+                    .lock()
+                    .extend([near.try_clone().unwrap(), far.try_clone().unwrap()]);
+                for (mut from, mut to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)]
+                {
+                    std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+                }
+            }
+        });
+        Self { port, sockets }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        for socket in self.sockets.lock().iter() {
+            // The other end may have gone first.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+#[test]
+fn a_broker_that_is_not_master_any_more_does_not_wait_for_the_database() {
+    if !is_here(
+        "postgres",
+        "a_broker_that_is_not_master_any_more_does_not_wait_for_the_database",
+    ) {
+        return;
+    }
+    let direct = url::Url::parse(&POSTGRES.database()).unwrap();
+    let wire = Wire::to(format!("127.0.0.1:{}", direct.port().unwrap()));
+    let mut url = direct;
+    url.set_port(Some(wire.port)).unwrap();
+    let mut settings = SqlSettings::new(url.as_str().parse().unwrap());
+    settings.options.reconnect = Duration::from_secs(3600);
+    let lease = ha::Lease::endless(0);
+    let opened = SqlStore::open_as(settings, "one", Box::new(|_, _| true), lease.clone());
+    let (store, _) = block_on(opened).unwrap();
+    ok(&store, vec![create(1), put(1, 1, 10)]);
+    drop(wire);
+    let (told, answer) = std::sync::mpsc::channel();
+    store.load(
+        vec![key(1, 1)],
+        Box::new(move |found| told.send(found.is_ok()).unwrap()),
+    );
+    lease.lose("another has it");
+    let (closed, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || closed.send(store.close()));
+    let ended = ended.recv_timeout(super::super::super::suite::DEADLINE).unwrap();
+    assert!(matches!(ended, Err(StoreError::NotMaster(_))), "{ended:?}");
+    assert_eq!(answer.recv(), Ok(false));
 }
