@@ -1,8 +1,8 @@
 //! A broker's life: built, started, stopped.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -477,11 +477,11 @@ impl BrokerBuilder {
             recovered,
             stored,
             keeper,
-            capacity,
+            journal,
         } = opened;
-        if let Some(capacity) = capacity.filter(|capacity| *capacity < config.settings.limits.store_usage) {
-            let wanted = std::mem::replace(&mut config.settings.limits.store_usage, capacity);
-            warn!("the store limit is {capacity} bytes, not {wanted}: the disk has no room for more");
+        let room = journal.map(|journal| Room::new(&journal, config.settings.limits.store_usage));
+        if let Some(room) = &room {
+            config.settings.limits.store_usage = room.limit;
         }
         let store = CloseOnDrop::new(store);
         let temp = open_temp(data_directory, &config.settings).await?;
@@ -571,11 +571,12 @@ impl BrokerBuilder {
             lease: lease_of(keeper.as_ref()),
             stop: stopping,
         });
-        let background = vec![
+        let mut background = vec![
             runtime.spawn(driver.clone().run(completions)),
             runtime.spawn(fail_on_loss(driver.clone(), server.lease.clone())),
-            runtime.spawn(stop_on_failure(driver, stop.clone())),
+            runtime.spawn(stop_on_failure(driver.clone(), stop.clone())),
         ];
+        background.extend(room.map(|room| runtime.spawn(room.follow(driver))));
         let listeners = listeners
             .into_iter()
             .map(|listener| runtime.spawn(listener.run(server.clone())))
@@ -591,6 +592,59 @@ impl BrokerBuilder {
             stopped: false,
             _keeper: keeper,
         })
+    }
+}
+
+/// How often it is looked how much room the disk has.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(5);
+
+/// How much a journal may hold: what was asked for, or what its disk has room for.
+struct Room {
+    /// Who holds it closes it.
+    journal: Weak<Journal>,
+    wanted: u64,
+    limit: u64,
+}
+
+impl Room {
+    fn new(journal: &Arc<Journal>, wanted: u64) -> Self {
+        // Not every file system says; then what was asked for holds.
+        let limit = journal.capacity().unwrap_or(wanted).min(wanted);
+        if limit < wanted {
+            warn!("the store limit is {limit} bytes, not {wanted}: the disk has no room for more");
+        }
+        let journal = Arc::downgrade(journal);
+        Self {
+            journal,
+            wanted,
+            limit,
+        }
+    }
+
+    /// Others fill the disk and make room on it.
+    async fn follow(mut self, driver: Arc<Driver>) {
+        let mut told = self.limit;
+        loop {
+            tokio::time::sleep(LOOK_FOR_ROOM).await;
+            let Some(journal) = self.journal.upgrade() else {
+                return;
+            };
+            // A file system that hangs holds up nothing but this.
+            let Ok(Ok(room)) = tokio::task::spawn_blocking(move || journal.capacity()).await else {
+                continue;
+            };
+            let limit = room.min(self.wanted);
+            if limit == self.limit {
+                continue;
+            }
+            self.limit = limit;
+            driver.set_store_limit(limit);
+            let is_news = limit == self.wanted || told == self.wanted || limit / 2 > told || limit < told / 2;
+            if is_news {
+                told = limit;
+                warn!("the disk has room for more or less: the store limit is {limit} bytes");
+            }
+        }
     }
 }
 
@@ -791,8 +845,8 @@ struct Opened {
     recovered: Recovered,
     /// What is stored outlives the broker.
     stored: bool,
-    /// How many bytes of them there is room for, if that is known.
-    capacity: Option<u64>,
+    /// The store, if it is a journal.
+    journal: Option<Arc<Journal>>,
     keeper: Option<Keeper>,
 }
 
@@ -848,7 +902,7 @@ async fn open(
                 store,
                 recovered,
                 stored: true,
-                capacity: None,
+                journal: None,
                 keeper,
             });
         }
@@ -858,7 +912,7 @@ async fn open(
                 store: Arc::new(MemoryStore::new()),
                 recovered: Recovered::default(),
                 stored: false,
-                capacity: None,
+                journal: None,
                 keeper,
             });
         }
@@ -873,7 +927,7 @@ async fn open(
                 store: Arc::new(store),
                 recovered,
                 stored: true,
-                capacity: None,
+                journal: None,
                 keeper,
             });
         }
@@ -890,10 +944,10 @@ async fn open(
         };
         let (journal, recovered) = Journal::open_locked(directory, options)?;
         lease.raise_epoch(journal.epoch());
+        let journal = Arc::new(journal);
         Ok(Opened {
-            // Not every file system says; then what was asked for holds.
-            capacity: journal.capacity().ok(),
-            store: Arc::new(journal),
+            journal: Some(journal.clone()),
+            store: journal,
             recovered,
             stored: true,
             keeper,

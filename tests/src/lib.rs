@@ -6,6 +6,7 @@ pub mod peers;
 pub mod process;
 pub mod proxy;
 pub mod scripted;
+pub mod small_disk;
 
 use std::time::Duration;
 

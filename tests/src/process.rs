@@ -98,6 +98,13 @@ impl BrokerProcess {
         StartingBroker::new(arguments).ready()
     }
 
+    /// The same in surroundings that this command makes for the program it is given.
+    pub fn start_in(surroundings: Command, arguments: &[&str]) -> Self {
+        let mut command = surroundings;
+        command.arg(broker_lite());
+        StartingBroker::run(command, arguments).ready()
+    }
+
     /// Starts one that finds another master, and waits until it has.
     pub fn stand_by(arguments: &[&str]) -> StartingBroker {
         let mut broker = StartingBroker::new(arguments);
@@ -235,7 +242,11 @@ pub struct StartingBroker {
 
 impl StartingBroker {
     fn new(arguments: &[&str]) -> Self {
-        let mut child = Command::new(broker_lite())
+        Self::run(Command::new(broker_lite()), arguments)
+    }
+
+    fn run(mut command: Command, arguments: &[&str]) -> Self {
+        let mut child = command
             .args(arguments)
             .args(["--log", "warn"])
             .stdin(Stdio::null())

@@ -20,7 +20,7 @@ use super::route::Routes;
 use super::send::is_expired;
 use super::spool::Spooled;
 use super::timer::Alarm;
-use super::{Core, Outcome, Turn};
+use super::{Core, Effects, Outcome, Turn};
 use crate::store::accounting_size;
 
 /// Bytes of sends of one connection that are held back before it is not read any more: some messages of each of its
@@ -147,6 +147,12 @@ impl Core {
                 most > 0 && queue.policy.producer_flow_control && queue.memory_used as u64 >= most
             }),
         }
+    }
+
+    /// From now on the store has room for so many bytes of messages, and producers wait beyond.
+    pub fn set_store_limit(&mut self, now: i64, bytes: u64, effects: &mut Effects) {
+        Arc::make_mut(&mut self.config.rules).store_limit = bytes;
+        self.resume_producers(&mut Turn { now, effects });
     }
 
     /// So many percent of the store's limit, in bytes.

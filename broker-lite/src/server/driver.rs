@@ -336,6 +336,11 @@ impl Driver {
         }
     }
 
+    /// The store has room for so many bytes of messages.
+    pub(crate) fn set_store_limit(&self, bytes: u64) {
+        self.turn(|turn, now| turn.core.set_store_limit(now, bytes, &mut turn.effects));
+    }
+
     fn tick(&self) {
         self.turn(|turn, now| {
             if turn.core.next_deadline().is_some_and(|deadline| deadline <= now) {

@@ -107,7 +107,7 @@ impl Compaction {
             self.walk = Some(walk);
             return Ok(());
         }
-        match writer.place(start, FrameKind::Copies, Purpose::Upkeep) {
+        match writer.place(start, FrameKind::Copies, Purpose::Copies) {
             Ok(at) => {
                 let moved = copies.into_iter().map(|copied| Copied {
                     to: copied.to.moved_to(at),

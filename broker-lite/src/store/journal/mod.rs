@@ -617,7 +617,7 @@ fn begin(
     let mut removals = BytesMut::new();
     ended.iter().for_each(|key| encode_removal(*key, &mut removals));
     let catalog_len = frame_len(frame.len() - HEADER) as u64;
-    let segment = pool.segment(number, catalog_len, frame_len(removals.len()) as u64)?;
+    let segment = pool.segment(number, catalog_len, frame_len(removals.len()) as u64, true)?;
     let mut at = Position {
         segment: number,
         offset: 0,

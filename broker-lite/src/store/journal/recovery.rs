@@ -264,7 +264,8 @@ impl Recovery {
                 Some(FrameKind::Copies) => self.read_records(at, payload, false)?,
                 Some(FrameKind::Reclaim) => {
                     let oldest = parse_reclaim(payload);
-                    self.oldest = oldest.ok_or_else(|| damaged(at, "a reclaim frame without number"))?;
+                    let oldest = oldest.ok_or_else(|| damaged(at, "a reclaim frame without number"))?;
+                    self.oldest = self.oldest.max(oldest);
                 }
                 Some(FrameKind::Seal) => self.ending = Ending::Sealed,
                 Some(FrameKind::Close) => self.ending = Ending::Closed,
@@ -288,7 +289,8 @@ impl Recovery {
         segment: &Arc<Segment>,
     ) -> Result<(), StoreError> {
         let catalog = Catalog::parse(payload).map_err(|reason| damaged(at, reason))?;
-        self.oldest = catalog.oldest;
+        // Who took over from somebody that had given up a segment, and not yet its file, says again that it is there.
+        self.oldest = self.oldest.max(catalog.oldest);
         // The later ones say what the frames before them said.
         if self.index.oldest_number().is_none() {
             self.index.restore(catalog);

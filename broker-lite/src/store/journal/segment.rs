@@ -27,6 +27,9 @@ pub(super) const SEAL_ROOM: u64 = frame_len(0) as u64;
 /// though no batch fits any more.
 pub(super) const END_ROOM: u64 = SEAL_ROOM + 16 * frame_len(4) as u64;
 
+/// The least a makeshift segment has: room for some acknowledgements.
+const MAKESHIFT: u64 = 4 * 1024;
+
 /// A file of the log.
 pub(super) struct Segment {
     pub(super) number: u32,
@@ -152,14 +155,26 @@ impl Pool {
         self.disk_bytes.load(Ordering::Relaxed)
     }
 
+    /// True for one that is smaller than segments are, because the disk had no room.
+    pub(super) fn is_makeshift(&self, segment: &Segment) -> bool {
+        segment.len < self.segment_size
+    }
+
     /// Makes the segment with this number, large enough for a catalog frame, and after it a frame of so many
-    /// bytes. [`StoreError::Full`] leaves everything as it was.
-    pub(super) fn segment(&self, number: u32, catalog: u64, frame: u64) -> Result<Arc<Segment>, StoreError> {
+    /// bytes; where there is no room for as much as segments take, and with `makeshift`, a smaller one.
+    /// [`StoreError::Full`] leaves everything as it was.
+    pub(super) fn segment(
+        &self,
+        number: u32,
+        catalog: u64,
+        frame: u64,
+        makeshift: bool,
+    ) -> Result<Arc<Segment>, StoreError> {
+        let needed = (catalog + frame + END_ROOM).next_multiple_of(ALIGN as u64);
         let wanted = self
             .segment_size
             .max((catalog * CATALOG_SHARE).min(MAX_SEGMENT))
-            .max(catalog + frame + END_ROOM)
-            .next_multiple_of(ALIGN as u64);
+            .max(needed);
         if wanted > MAX_SEGMENT {
             return Err(StoreError::Refused(format!(
                 "no segment can hold a catalog of {catalog} bytes and a batch of {frame}"
@@ -184,7 +199,11 @@ impl Pool {
         };
         let spare = match spare {
             Some(spare) => spare,
-            None => self.allocate(wanted).map_err(failed)?,
+            None => match self.allocate(wanted) {
+                Err(error) if makeshift && is_full(&error) => self.allocate_less(wanted, needed, error),
+                allocated => allocated,
+            }
+            .map_err(failed)?,
         };
         if let Err(error) = self.disk.rename(&spare.name, &segment_name(number)) {
             self.spares.lock().push(spare);
@@ -220,6 +239,28 @@ impl Pool {
         let file = result?;
         self.disk_bytes.fetch_add(len, Ordering::Relaxed);
         Ok(Spare { name, len, file })
+    }
+
+    /// Makes a file of less than `wanted` bytes, for which there was no room: as large as there is room for.
+    fn allocate_less(&self, wanted: u64, needed: u64, mut full: io::Error) -> io::Result<Spare> {
+        let align = |len: u64| len / ALIGN as u64 * ALIGN as u64;
+        let least = needed.max(MAKESHIFT);
+        // What is free need not be free for us, nor for a file.
+        let mut len = align(self.disk.free_space()?.min(wanted - 1));
+        while len >= least {
+            let name = self.spare_name();
+            match self.disk.allocate(&name, len) {
+                Ok(file) => {
+                    tracing::warn!("the journal goes on in a segment of {len} bytes");
+                    self.disk_bytes.fetch_add(len, Ordering::Relaxed);
+                    return Ok(Spare { name, len, file });
+                }
+                Err(error) if is_full(&error) => full = error,
+                Err(error) => return Err(error),
+            }
+            len = align(len / 2);
+        }
+        Err(full)
     }
 
     /// Gives the spare files back.

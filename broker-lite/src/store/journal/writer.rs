@@ -31,7 +31,7 @@ use super::shared::{Shared, Stop, Waiting, Work};
 const KEPT_BUFFER: usize = 32 * 1024 * 1024;
 
 /// While the disk has no room for another segment, messages leave this part of the last one to
-/// acknowledgements: only they can make room.
+/// acknowledgements, and all of a makeshift one: only they can make room.
 const ACKNOWLEDGEMENT_SHARE: u64 = 8;
 
 /// How soon a write that found no space is tried again.
@@ -42,7 +42,9 @@ const RETRY_WRITE: Duration = Duration::from_millis(200);
 pub(super) enum Purpose {
     /// It takes messages in.
     Messages,
-    /// It does not, or makes room in the end.
+    /// It makes room in the end.
+    Copies,
+    /// It takes nothing in.
     Upkeep,
     /// It makes room.
     Reclaim,
@@ -324,7 +326,7 @@ impl Writer {
             if let Some(full) = &self.full {
                 return Err(full.clone());
             }
-            if let Err(error) = self.roll(length) {
+            if let Err(error) = self.roll(length, purpose) {
                 if matches!(error, StoreError::Full(_)) {
                     self.full = Some(error.clone());
                 }
@@ -340,11 +342,14 @@ impl Writer {
 
     fn fits(&self, start: usize, length: u64, purpose: Purpose) -> bool {
         let end = u64::from(self.offset) + start as u64 + length;
-        let share = self.active.len / ACKNOWLEDGEMENT_SHARE;
+        let share = match self.pool.is_makeshift(&self.active) {
+            true => self.active.len,
+            false => self.active.len / ACKNOWLEDGEMENT_SHARE,
+        };
         match purpose {
             Purpose::Messages if end + END_ROOM > self.active.len => false,
             Purpose::Messages => end + END_ROOM + share <= self.active.len || !self.pool.is_exhausted(),
-            Purpose::Upkeep => end + END_ROOM <= self.active.len,
+            Purpose::Copies | Purpose::Upkeep => end + END_ROOM <= self.active.len,
             Purpose::Reclaim => end + SEAL_ROOM <= self.active.len,
         }
     }
@@ -358,7 +363,7 @@ impl Writer {
     }
 
     /// Seals the segment and goes on in the next one, which has room for a frame of this length.
-    fn roll(&mut self, length: u64) -> Result<(), StoreError> {
+    fn roll(&mut self, length: u64, purpose: Purpose) -> Result<(), StoreError> {
         self.flush()?;
         let number = self.active.number.checked_add(1);
         let number = number.ok_or_else(|| StoreError::Refused("the journal has no number left".into()))?;
@@ -367,7 +372,8 @@ impl Writer {
         self.shared.index.lock().catalog().encode(&mut catalog);
         let catalog_len = frame_len(catalog.len() - start - HEADER) as u64;
         self.shared.may_write()?;
-        let segment = self.pool.segment(number, catalog_len, length)?;
+        let makeshift = matches!(purpose, Purpose::Upkeep | Purpose::Reclaim);
+        let segment = self.pool.segment(number, catalog_len, length, makeshift)?;
 
         let seal = begin_frame(&mut self.buffer);
         let at = self.position(seal);

@@ -197,6 +197,46 @@ fn a_full_disk_refuses_messages_and_takes_acknowledgements() {
 }
 
 #[test]
+fn a_journal_opens_on_a_full_disk_and_takes_acknowledgements() {
+    let disk = FaultyDisk::default();
+    let options = JournalOptions {
+        segment_size: 8 * SEGMENT,
+        ..small()
+    };
+    disk.set_space(Some(24 * SEGMENT));
+    let (journal, _) = open_with(&disk, options.clone()).unwrap();
+    store(&journal, vec![create(1)]);
+    let mut stored: Vec<_> = (1..)
+        .take_while(|&at| wait(append(&journal, vec![put(1, at, 1_000)])).is_ok())
+        .collect();
+    drop(journal);
+    let mut disk = disk.crash(Crash::Process, 0);
+    for _ in 0..5 {
+        disk.set_space(Some(disk.allocated()));
+        let (journal, recovered) = open_with(&disk, options.clone()).unwrap();
+        assert_eq!(sequences(&recovered, 1), stored);
+        let refused = wait(append(&journal, vec![put(1, 1_000, 1_000)]));
+        assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+        store(&journal, vec![remove(1, stored.pop().unwrap())]);
+        drop(journal);
+        disk = disk.crash(Crash::Process, 0);
+    }
+    // All of them, which is more than a makeshift segment has room for.
+    disk.set_space(Some(disk.allocated()));
+    let (journal, _) = open_with(&disk, options.clone()).unwrap();
+    for at in &stored {
+        store(&journal, vec![remove(1, *at)]);
+    }
+    until("messages are taken again", || {
+        wait(append(&journal, vec![put(1, 1_000, 1_000)])).is_ok()
+    });
+    drop(journal);
+    disk.set_space(None);
+    let (_, recovered) = open_with(&disk, options).unwrap();
+    assert_eq!(sequences(&recovered, 1), [1_000]);
+}
+
+#[test]
 fn within_its_capacity_a_journal_finds_room() {
     let disk = FaultyDisk::default();
     disk.set_space(Some(60 * SEGMENT));

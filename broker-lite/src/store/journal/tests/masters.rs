@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::faults::Crash;
+use super::process::Process;
 use super::*;
 use crate::store::Mastership;
 
@@ -150,6 +151,34 @@ fn a_segment_that_a_former_master_only_makes_is_ignored() {
     takeover.make("journal-0000000002.log", SEGMENT);
     assert_eq!(oldest(), Some(3));
     only_these_survive(&takeover, &[5_000]);
+}
+
+#[test]
+fn a_file_that_a_former_master_removes_late_is_not_missed() {
+    let disk = FaultyDisk::default();
+    let (former, _) = Process::start(&disk, small()).unwrap();
+    let store = |ops| {
+        let answer = former.ask(ops);
+        until("it is stored", || {
+            former.writer.go(10);
+            answer.try_recv() == Ok(Ok(()))
+        });
+    };
+    store(vec![create(1)]);
+    puts(1..=60).for_each(|op| store(vec![op]));
+    store((1..=60).map(|at| remove(1, at)).collect());
+    // It says that its first segments may go, and gets no further.
+    former.writer.go(100);
+    former.lose();
+    let takeover = disk.taken_over();
+    let (master, _) = Process::start(&takeover, small()).unwrap();
+    let files = disk.names().len();
+    until("files go", || {
+        former.keeper.go(10);
+        disk.names().len() < files
+    });
+    drop(master);
+    only_these_survive(&takeover, &[]);
 }
 
 #[test]

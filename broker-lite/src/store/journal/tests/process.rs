@@ -41,8 +41,8 @@ impl Mastership for Lease {
 pub(super) struct Process {
     pub(super) shared: Arc<Shared>,
     lease: Arc<Lease>,
-    writer: Led,
-    keeper: Led,
+    pub(super) writer: Led,
+    pub(super) keeper: Led,
 }
 
 impl Process {
