@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a database for tests: on the loopback, in a directory of its own, until it is killed or whoever started it ends.
 #
-#   databases.sh postgres DIR PORT     user "tests" without a password, database "tests"
+#   databases.sh postgres DIR PORT [OPTIONS]     user "tests" without a password, database "tests"
 #   databases.sh mariadb DIR PORT      user "root" without a password, database "tests"
 #   databases.sh installed postgres|mariadb     succeeds if it can be run here
 #   databases.sh install               installs both on Debian, and PostgreSQL's driver for Java; as root
@@ -55,7 +55,7 @@ case $kind in
                 "${as[@]}" "$(binary postgres)" --single -D "$dir/data" postgres >>initdb.log
         }
         exec "${as[@]}" "$(binary postgres)" -D "$dir/data" -p "$port" -k "$dir" -h 127.0.0.1 \
-            -c fsync=off -c max_connections=200
+            -c fsync=off -c max_connections=200 "${@:4}"
         ;;
     mariadb)
         [ -d data ] || {

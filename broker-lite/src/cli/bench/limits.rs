@@ -15,39 +15,52 @@ use super::usage::Cpu;
 /// The file is written round and round, as a journal recycles its segments.
 const FILE_SIZE: u64 = 64 * 1024 * 1024;
 
-/// Measures both limits with bodies of `size` bytes, `count` times.
+/// Measures both limits with `count` bodies of `size` bytes. As many of them are written at a time as there are `writers`
+/// that each wait for their own.
 pub(super) fn measure(
     directory: Option<&Path>,
     size: usize,
+    writers: u32,
     count: u64,
 ) -> Result<[(&'static str, Measured); 2], String> {
     let directory = match directory {
         Some(directory) => directory.to_owned(),
         None => std::env::temp_dir(),
     };
-    let synced = synced_writes(&directory, size, count)
+    let synced = synced_writes(&directory, size, writers, count)
         .map_err(|error| format!("synced writes in {}: {error}", directory.display()))?;
     let round_trips = ping_pong(size, count).map_err(|error| format!("the loopback: {error}"))?;
     Ok([("limit-sync", synced), ("limit-ping", round_trips)])
 }
 
-/// Writes and syncs, again and again.
-fn synced_writes(directory: &Path, size: usize, count: u64) -> io::Result<Measured> {
+/// Writes and syncs, again and again. While a sync is under way all other writers wait for the next one, so no more than one
+/// body of each is ever written together.
+fn synced_writes(directory: &Path, size: usize, writers: u32, count: u64) -> io::Result<Measured> {
     let path = directory.join(format!("broker-lite-bench-{}", std::process::id()));
     let file = File::create_new(&path)?;
     // The file lives for as long as it is open.
     std::fs::remove_file(&path)?;
     fill(&file)?;
-    let record = vec![0x5a; size];
+    let writers = u64::from(writers);
+    let together = size.saturating_mul(writers as usize);
+    if together as u64 > FILE_SIZE {
+        return Err(io::Error::other(format!(
+            "{together} bytes at a time are too many"
+        )));
+    }
+    let records = vec![0x5a; together];
     let mut offset = 0;
-    timed(count, "synced write", || {
-        if offset + size as u64 > FILE_SIZE {
+    let syncs = count.div_ceil(writers);
+    let mut measured = timed(syncs, "synced write", || {
+        if offset + records.len() as u64 > FILE_SIZE {
             offset = 0;
         }
-        std::os::unix::fs::FileExt::write_all_at(&file, &record, offset)?;
-        offset += size as u64;
+        std::os::unix::fs::FileExt::write_all_at(&file, &records, offset)?;
+        offset += records.len() as u64;
         file.sync_data()
-    })
+    })?;
+    measured.messages = syncs * writers;
+    Ok(measured)
 }
 
 /// Blocks that were written once need no metadata when they are written again.

@@ -24,6 +24,9 @@ pub(super) const STAMP: usize = size_of::<u64>();
 /// Latencies are kept up to this, in nanoseconds, to three digits.
 const LONGEST: u64 = 600_000_000_000;
 
+/// In such transactions a queue is filled that is to be emptied.
+const FILLING: Sending = Sending::Batch(500);
+
 /// Pipelined messages that wait for their answer; the client has a limit in bytes as well.
 const PIPELINE: usize = 4096;
 
@@ -44,6 +47,8 @@ pub(super) struct Load {
     consumers: u32,
     queues: u32,
     count: u64,
+    keep: bool,
+    found: bool,
     broker_pid: Option<u32>,
 }
 
@@ -52,6 +57,7 @@ struct Sender {
     _connection: Connection,
     session: Session,
     producer: Producer,
+    sending: Sending,
 }
 
 /// A consumer with a connection of its own, which is not started.
@@ -87,6 +93,8 @@ impl Load {
             consumers: options.consumers,
             queues: options.queues,
             count: options.count,
+            keep: options.keep,
+            found: options.found,
             broker_pid: options.broker_pid,
         }))
     }
@@ -111,9 +119,9 @@ impl Load {
         }
     }
 
-    async fn connect(&self) -> openwire_client::Result<(Connection, Session)> {
+    async fn connect(&self, sending: Sending) -> openwire_client::Result<(Connection, Session)> {
         let connection = self.factory.create_connection().await?;
-        let mode = match self.sending {
+        let mode = match sending {
             Sending::Batch(_) => AcknowledgeMode::Transacted,
             _ => AcknowledgeMode::Auto,
         };
@@ -121,16 +129,17 @@ impl Load {
         Ok((connection, session))
     }
 
-    async fn senders(&self) -> openwire_client::Result<Vec<Sender>> {
+    async fn senders(&self, sending: Sending) -> openwire_client::Result<Vec<Sender>> {
         let mut senders = Vec::new();
         for number in 0..self.producers {
-            let (connection, session) = self.connect().await?;
+            let (connection, session) = self.connect(sending).await?;
             let mut producer = session.create_producer(&self.destination(number)).await?;
             producer.set_delivery_mode(self.delivery_mode);
             senders.push(Sender {
                 _connection: connection,
                 session,
                 producer,
+                sending,
             });
         }
         Ok(senders)
@@ -139,7 +148,7 @@ impl Load {
     async fn receivers(&self, consumers: u32) -> openwire_client::Result<Vec<Receiver>> {
         let mut receivers = Vec::new();
         for number in 0..consumers {
-            let (connection, session) = self.connect().await?;
+            let (connection, session) = self.connect(self.sending).await?;
             let consumer = session.create_consumer(&self.destination(number)).await?;
             receivers.push(Receiver {
                 connection,
@@ -151,7 +160,7 @@ impl Load {
     }
 
     async fn produce(self: &Arc<Self>, length: Length) -> openwire_client::Result<Measured> {
-        let senders = self.senders().await?;
+        let senders = self.senders(self.sending).await?;
         let progress = Progress::new(length, 1);
         let cpu = Cpu::now(self.broker_pid);
         let began = Instant::now();
@@ -167,9 +176,11 @@ impl Load {
             latency: Some((sent, latency)),
             usage: cpu.usage(self.broker_pid),
         };
-        // The next run finds the broker as this one did.
-        let receivers = self.receivers(self.queues).await?;
-        self.receive_all(receivers, &progress).await?;
+        if !self.keep {
+            // The next run finds the broker as this one did.
+            let receivers = self.receivers(self.queues).await?;
+            self.receive_all(receivers, &progress).await?;
+        }
         Ok(measured)
     }
 
@@ -179,7 +190,11 @@ impl Load {
             Length::Time(_) => self.count,
         };
         let filled = Progress::new(Length::Messages(count), 1);
-        self.send_all(self.senders().await?, &filled).await?;
+        if self.found {
+            filled.all_sent_before();
+        } else {
+            self.send_all(self.senders(FILLING).await?, &filled).await?;
+        }
         let receivers = self.receivers(self.consumers.max(self.queues)).await?;
         let cpu = Cpu::now(self.broker_pid);
         let began = Instant::now();
@@ -199,7 +214,7 @@ impl Load {
             _ => 1,
         };
         let receivers = self.receivers(self.consumers.max(self.queues)).await?;
-        let senders = self.senders().await?;
+        let senders = self.senders(self.sending).await?;
         let progress = Progress::new(length, copies);
         let cpu = Cpu::now(self.broker_pid);
         let began = Instant::now();
@@ -244,7 +259,7 @@ impl Load {
     ) -> openwire_client::Result<Histogram<u64>> {
         let mut latency = histogram();
         let mut record = |began: Instant| latency.saturating_record(began.elapsed().as_nanos() as u64);
-        match self.sending {
+        match sender.sending {
             Sending::Plain | Sending::Sync => {
                 while progress.send() {
                     let began = Instant::now();
@@ -364,7 +379,7 @@ impl Load {
             responders.spawn(self.clone().respond(receiver));
         }
         let mut requesters = Vec::new();
-        for sender in self.senders().await? {
+        for sender in self.senders(self.sending).await? {
             sender._connection.start().await?;
             let replies = sender.session.create_temporary_queue().await?;
             let consumer = sender.session.create_consumer(replies.destination()).await?;

@@ -28,7 +28,8 @@ pub(super) enum Mode {
     FanOut,
     /// Requests over a queue, replies over a temporary one; latency of the round trip
     RoundTrip,
-    /// What this machine can do at best: synced writes to a file, and a ping-pong over the loopback
+    /// What this machine can do at best: synced writes to a file, of one message of each producer at a time, and a ping-pong
+    /// over the loopback
     Limits,
 }
 
@@ -97,6 +98,14 @@ pub(super) struct Options {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     queues: u32,
 
+    /// Leave on the queues what `produce` sends
+    #[arg(long)]
+    keep: bool,
+
+    /// Have `consume` take what an earlier run left on its destination
+    #[arg(long, requires = "destination", conflicts_with = "warmup")]
+    found: bool,
+
     /// How many messages to measure
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
@@ -155,7 +164,12 @@ pub(super) fn run(options: Options) -> Result<(), String> {
     log::init(&options.common.log)?;
     let described = Described::new(&options);
     if options.mode == Mode::Limits {
-        for (mode, measured) in limits::measure(options.dir.as_deref(), options.size, options.count)? {
+        for (mode, measured) in limits::measure(
+            options.dir.as_deref(),
+            options.size,
+            options.producers,
+            options.count,
+        )? {
             Report::new(&described.of_mode(mode), 1, &measured).print(options.json)?;
         }
         return Ok(());

@@ -67,6 +67,12 @@ impl Progress {
         self.check();
     }
 
+    /// Everything was sent before the run, if it has a number of messages.
+    pub(super) fn all_sent_before(&self) {
+        while self.send() {}
+        self.all_sent();
+    }
+
     /// A message was received.
     pub(super) fn receive(&self) {
         self.received.fetch_add(1, SeqCst);

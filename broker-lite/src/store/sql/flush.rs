@@ -27,7 +27,7 @@ const COUNTED_AT_ONCE: usize = 16;
 /// Says which of the openers of the tables writes, and which of its transactions this is.
 #[derive(Debug, Clone)]
 pub(super) struct Header {
-    /// Nobody else opened the tables since.
+    /// Nobody else opened the tables since. Digits only.
     pub(super) opener: String,
     /// How many transactions were committed before.
     pub(super) commits: i64,
@@ -66,45 +66,49 @@ impl fmt::Display for FlushError {
     }
 }
 
+/// How many producers one statement brings up to date. It is as long as this, and looks at each row as often.
+const PRODUCERS_AT_ONCE: usize = 32;
+
 /// Writes everything that changed and commits.
+///
+/// What it costs is mostly the trips to the database and back, of which each statement with values is one. So what has numbers
+/// only goes with the statements that begin and end the transaction.
 pub(super) async fn flush(
     session: &mut Session<'_>,
     index: &Index,
     producers: &Producers,
     header: &Header,
 ) -> Result<(), FlushError> {
-    session.command(session.dialect.begin()).await?;
-    announce(session, index, header).await?;
+    begin(session, index, header).await?;
     rows(session, index).await?;
     counters(session, index).await?;
     notes(session, index).await?;
     destinations(session, index).await?;
     acks(session, index).await?;
     held(session, index).await?;
-    recent(session, index, producers).await?;
-    // Last, as it keeps the lease from being renewed.
+    let last = recent(session, index, producers).await?;
+    // As late as can be, because it keeps the lease from being renewed.
     hold_lease(session, header).await?;
-    session.command("COMMIT").await?;
+    session.command(&format!("{last}COMMIT")).await?;
     Ok(())
 }
 
-/// Tells which transaction this is. Of two openers the later one gets on, and the earlier one finds no row: what it
+/// Begins a transaction and tells which it is. Of two openers the later one gets on, and the earlier one finds no row: what it
 /// writes after another took over is rolled back.
-async fn announce(session: &mut Session<'_>, index: &Index, header: &Header) -> Result<(), FlushError> {
+async fn begin(session: &mut Session<'_>, index: &Index, header: &Header) -> Result<(), FlushError> {
     let text = format!(
-        "UPDATE {STORE} SET COMMITS=?, CLEAN=?, NEXT_SEQUENCE=?, NEXT_DEST=?, FORGOTTEN=? \
-         WHERE ID=1 AND OPENER=? AND COMMITS=?"
+        "{}; UPDATE {STORE} SET COMMITS={}, CLEAN={}, NEXT_SEQUENCE={}, NEXT_DEST={}, FORGOTTEN={} \
+         WHERE ID=1 AND OPENER='{}' AND COMMITS={}",
+        session.dialect.begin(),
+        header.commits + 1,
+        i64::from(header.clean),
+        index.state.next_sequence as i64,
+        index.state.next_destination,
+        index.state.outcomes.forgotten(),
+        header.opener,
+        header.commits,
     );
-    let values = [
-        Value::Int(header.commits + 1),
-        Value::Int(header.clean.into()),
-        Value::id(index.state.next_sequence),
-        Value::Int(index.state.next_destination.into()),
-        Value::Int(index.state.outcomes.forgotten()),
-        Value::text(&header.opener),
-        Value::Int(header.commits),
-    ];
-    if session.execute(&text, &values).await? != 1 {
+    if session.command(&text).await? != 1 {
         return Err(FlushError::Fenced);
     }
     Ok(())
@@ -497,40 +501,43 @@ async fn held(session: &mut Session<'_>, index: &Index) -> Result<(), FlushError
     Ok(())
 }
 
-async fn recent(session: &mut Session<'_>, index: &Index, producers: &Producers) -> Result<(), FlushError> {
+/// Writes who sent and what was committed. Gives back statements that are still to be run, each with its end.
+async fn recent(
+    session: &mut Session<'_>,
+    index: &Index,
+    producers: &Producers,
+) -> Result<String, FlushError> {
     let mut new = Vec::new();
+    let mut known = Vec::new();
     for producer in &index.changes.producers {
         let (Some((sequence, seen)), Some(row)) = (index.state.audit.get(producer), producers.row(producer))
         else {
             continue;
         };
-        let (sequence, seen) = (Value::Int(sequence), Value::Int(producers.seen(seen)));
+        let seen = producers.seen(seen);
         if row.written {
-            let text = format!("UPDATE {PRODUCERS} SET SEQ=?, SEEN=? WHERE ID=?");
-            session
-                .execute(&text, &[sequence, seen, Value::Int(row.id)])
-                .await?;
+            known.push((row.id, sequence, seen));
         } else {
             new.push(vec![
                 Value::Int(row.id),
                 Value::text(producer.connection_id.as_deref().unwrap_or_default()),
                 Value::Int(producer.session_id),
                 Value::Int(producer.value),
-                sequence,
-                seen,
+                Value::Int(sequence),
+                Value::Int(seen),
             ]);
         }
     }
     let columns = "ID, CONNECTION_ID, SESSION_ID, PRODUCER, SEQ, SEEN";
     session.insert(PRODUCERS, columns, &new).await?;
+    known.sort_unstable();
+    let mut last: String = known.chunks(PRODUCERS_AT_ONCE).map(seen_again).collect();
     if let Some(oldest) = producers.forgotten() {
-        let text = format!("DELETE FROM {PRODUCERS} WHERE SEEN<?");
-        session.execute(&text, &[Value::Int(oldest)]).await?;
+        last += &format!("DELETE FROM {PRODUCERS} WHERE SEEN<{oldest}; ");
     }
     let forgotten = index.state.outcomes.forgotten();
     if index.changes.forgets {
-        let text = format!("DELETE FROM {OUTCOMES} WHERE AT_TIME<=?");
-        session.execute(&text, &[Value::Int(forgotten)]).await?;
+        last += &format!("DELETE FROM {OUTCOMES} WHERE AT_TIME<={forgotten}; ");
     }
     let outcomes = index.changes.outcomes.iter().zip(producers.outcomes..);
     let new: Vec<_> = outcomes
@@ -547,5 +554,19 @@ async fn recent(session: &mut Session<'_>, index: &Index, producers: &Producers)
     session
         .insert(OUTCOMES, "ID, CONNECTION_ID, TX, AT_TIME", &new)
         .await?;
-    Ok(())
+    Ok(last)
+}
+
+/// A statement that brings the rows of producers up to date: the id of each, its last number, and when it was seen.
+fn seen_again(known: &[(i64, i64, i64)]) -> String {
+    let (mut sequences, mut seens, mut ids) = (String::new(), String::new(), String::new());
+    for (id, sequence, seen) in known {
+        sequences += &format!(" WHEN {id} THEN {sequence}");
+        seens += &format!(" WHEN {id} THEN {seen}");
+        ids += &format!("{}{id}", if ids.is_empty() { "" } else { "," });
+    }
+    format!(
+        "UPDATE {PRODUCERS} SET SEQ=CASE ID{sequences} ELSE SEQ END, SEEN=CASE ID{seens} ELSE SEEN END \
+         WHERE ID IN ({ids}); "
+    )
 }

@@ -13,7 +13,7 @@ use crate::ha::{Attempt, Holder, LockError, Locker};
 use super::connect::Database;
 use super::open::make;
 use super::schema::{LOCK, LOCK_TABLE};
-use super::statements::Value;
+use super::statements::{Session, Value};
 
 /// How often the connection is used within a lease, so that its keeper waits for little of it.
 const LOOKS: u32 = 16;
@@ -24,7 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// How long the goodbye may take. The lock goes with the connection in any case.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Holds the row for as long as its connection, and a transaction on it, are open. The database gives it back when the
+/// Keeps the row for as long as its connection, and a transaction on it, are open. The database gives it back when the
 /// connection ends, however it ends.
 pub(super) struct RowLock {
     database: Database,
@@ -165,13 +165,12 @@ async fn lock(database: &Database, connection: &mut AnyConnection) -> Result<boo
     let mut session = database.session(connection);
     make(&mut session, &LOCK_TABLE).await?;
     session.command(dialect.begin()).await?;
-    let query = format!("SELECT ID FROM {LOCK} WHERE ID=? FOR UPDATE NOWAIT");
-    let rows = match session.rows(&query, &[Value::Int(1)]).await {
-        Ok(rows) => rows,
+    match session.command(dialect.take_lock()).await {
+        Ok(_) => {}
         Err(sqlx::Error::Database(error)) if dialect.is_locked(&*error) => return Ok(false),
         Err(error) => return Err(error),
-    };
-    if rows.is_empty() {
+    }
+    if !has_row(&mut session).await? {
         // Nobody can lock a row that is not there. Of two that put it there one fails.
         let text = format!("INSERT INTO {LOCK}(ID) VALUES (?)");
         session.execute(&text, &[Value::Int(1)]).await?;
@@ -179,4 +178,9 @@ async fn lock(database: &Database, connection: &mut AnyConnection) -> Result<boo
         return Ok(false);
     }
     Ok(true)
+}
+
+async fn has_row(session: &mut Session<'_>) -> Result<bool, sqlx::Error> {
+    let query = format!("SELECT ID FROM {LOCK} WHERE ID=?");
+    Ok(!session.rows(&query, &[Value::Int(1)]).await?.is_empty())
 }

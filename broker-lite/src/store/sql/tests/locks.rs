@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::super::suite::DEADLINE;
 use super::*;
 use crate::ha::{Attempt, LockError};
 
@@ -90,17 +91,49 @@ fn a_row_lock_goes_with_its_connection() {
                          WHERE datname = current_database() AND pid <> pg_backend_pid()";
         sqlx::raw_sql(terminate).execute(&mut beside).await.unwrap();
         // It is not asked, and knows: whoever has the lock now may serve soon.
-        let lost = tokio::time::timeout(super::super::super::suite::DEADLINE, one.lost()).await;
+        let lost = tokio::time::timeout(DEADLINE, one.lost()).await;
         assert!(matches!(lost, Ok(LockError::Lost(_))), "{lost:?}");
         let attempts = async {
             while !is_acquired(two.try_acquire().await) {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(super::super::super::suite::DEADLINE, attempts)
-            .await
-            .unwrap();
+        tokio::time::timeout(DEADLINE, attempts).await.unwrap();
         assert!(matches!(one.keep_alive().await, Err(LockError::Lost(_))));
+    });
+}
+
+/// Else all tables would grow for as long as a broker is master.
+#[test]
+fn a_master_keeps_nothing_from_being_cleared_away() {
+    if !is_here("postgres", "a_master_keeps_nothing_from_being_cleared_away") {
+        return;
+    }
+    let url = POSTGRES.database();
+    let [mut one, _] = two(&url, DatabaseLocking::Row, LONG);
+    block_on(async {
+        assert!(is_acquired(one.try_acquire().await));
+        one.keep_alive().await.unwrap();
+        let mut beside = AnyConnection::connect(&url).await.unwrap();
+        let now = sqlx::query_scalar::<_, String>("SELECT pg_current_xact_id()::text");
+        let now: i64 = now.fetch_one(&mut beside).await.unwrap().parse().unwrap();
+        // It looks whether the database is there, and sees what there is in that moment.
+        let query = format!(
+            "SELECT count(backend_xid), count(*) FILTER (WHERE backend_xmin::text::bigint <= {now}) \
+             FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
+             AND backend_type = 'client backend'"
+        );
+        let moves_on = async {
+            loop {
+                let found = sqlx::query_as::<_, (i64, i64)>(AssertSqlSafe(&*query));
+                match found.fetch_one(&mut beside).await.unwrap() {
+                    (0, 0) => return,
+                    (0, _) => tokio::task::yield_now().await,
+                    (open, _) => panic!("{open} transactions have a number"),
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, moves_on).await.unwrap();
     });
 }
 
@@ -119,9 +152,7 @@ fn a_lease_that_is_over_is_taken() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(super::super::super::suite::DEADLINE, attempts)
-            .await
-            .unwrap();
+        tokio::time::timeout(DEADLINE, attempts).await.unwrap();
         assert!(matches!(one.keep_alive().await, Err(LockError::Lost(_))));
         assert!(
             matches!(one.try_acquire().await, Ok(Attempt::Held(holder)) if holder.description.contains("two"))
