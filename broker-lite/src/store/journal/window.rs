@@ -42,7 +42,13 @@ impl<'a> Window<'a> {
             self.stretch.resize(wanted, 0);
             if let Err(error) = self.file.read_exact_at(&mut self.stretch, offset) {
                 self.stretch.clear();
-                return Err(error);
+                let now = self.file.len()?;
+                if error.kind() != io::ErrorKind::UnexpectedEof || now >= self.len {
+                    return Err(error);
+                }
+                // A former master has just closed its journal, and gave back what it had not written to.
+                self.len = now;
+                return self.get(offset, len);
             }
         }
         let at = (offset - self.start) as usize;
@@ -101,5 +107,26 @@ impl<'a> Window<'a> {
             }
         }
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_becomes_shorter_ends_there() {
+        let file = tempfile::tempfile().unwrap();
+        DiskFile::write_all_at(&file, &[7; 1_000], 0).unwrap();
+        let mut window = Window::new(&file, 1_000, 100);
+        assert_eq!(window.get(0, 100).unwrap(), [7; 100]);
+        DiskFile::truncate(&file, 250).unwrap();
+        assert_eq!(window.get(200, 80).unwrap(), [7; 50]);
+        assert!(window.get(600, 80).unwrap().is_empty());
+        assert!(
+            !window
+                .has_claim_beyond(Position::default(), Position::default(), None)
+                .unwrap()
+        );
     }
 }
