@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::FutureExt;
 
 use super::faults::Crash;
+use super::process::Process;
 use super::*;
 use crate::store::Batch;
 
@@ -240,24 +241,33 @@ fn a_journal_opens_on_a_full_disk_and_takes_acknowledgements() {
 fn within_its_capacity_a_journal_finds_room() {
     let disk = FaultyDisk::default();
     disk.set_space(Some(60 * SEGMENT));
-    let (journal, _) = open(&disk);
-    store(&journal, vec![create(1)]);
-    let capacity = journal.capacity().unwrap();
+    // The keeper is as fast as the writer.
+    let (process, _) = Process::start(&disk, small()).unwrap();
+    let store = |ops| {
+        let answer = process.ask(ops);
+        until("it is stored", || {
+            process.writer.go(10);
+            process.keeper.go(50);
+            answer.try_recv() == Ok(Ok(()))
+        });
+    };
+    store(vec![create(1)]);
+    let capacity = process.pool.capacity().unwrap();
     assert!((20 * SEGMENT..30 * SEGMENT).contains(&capacity), "{capacity}");
     // Full, and then always as full, while everything but a few old messages comes and goes.
     let mut waiting = std::collections::VecDeque::new();
     for sequence in 1..=2_000 {
-        store(&journal, vec![put(1, sequence, 500)]);
+        store(vec![put(1, sequence, 500)]);
         waiting.push_back(sequence);
         // A record is smaller than the message counts.
         if (waiting.len() as u64 + 1) * (1_024 + 500) > capacity {
             let gone = waiting.remove(10).unwrap();
-            store(&journal, vec![remove(1, gone)]);
+            store(vec![remove(1, gone)]);
         }
     }
     assert!(disk.allocated() <= 60 * SEGMENT);
     // It does not change with what is stored.
-    let now = journal.capacity().unwrap();
+    let now = process.pool.capacity().unwrap();
     assert!(now.abs_diff(capacity) <= SEGMENT, "{now}");
 }
 

@@ -8,6 +8,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::super::disk::Disk;
+use super::super::segment::Pool;
 use super::super::shared::{Shared, Stop};
 use super::super::{JournalOptions, Machinery, reader};
 use super::faults::FaultyDisk;
@@ -40,6 +41,7 @@ impl Mastership for Lease {
 
 pub(super) struct Process {
     pub(super) shared: Arc<Shared>,
+    pub(super) pool: Arc<Pool>,
     lease: Arc<Lease>,
     pub(super) writer: Led,
     pub(super) keeper: Led,
@@ -58,6 +60,7 @@ impl Process {
         let (machinery, recovered) = Machinery::assemble(&disk, &options).inspect_err(|_| disk.unlock())?;
         let Machinery {
             shared,
+            pool,
             mut writer,
             mut keeper,
             ..
@@ -66,6 +69,7 @@ impl Process {
         let keeper = Led::new(move || keeper.poll());
         let process = Self {
             shared,
+            pool,
             lease,
             writer,
             keeper,
