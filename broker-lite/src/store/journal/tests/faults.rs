@@ -200,6 +200,12 @@ impl FaultyDisk {
         self.inner.lock().lifetime = Some(changes);
     }
 
+    /// Nothing fails that was to fail later.
+    pub(super) fn get_well(&self) {
+        let mut inner = self.inner.lock();
+        (inner.lifetime, inner.good_syncs) = (None, None);
+    }
+
     /// The power has failed, or a sync.
     pub(super) fn is_dead(&self) -> bool {
         let inner = self.inner.lock();

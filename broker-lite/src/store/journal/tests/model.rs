@@ -508,6 +508,7 @@ fn run(seed: u64) -> u64 {
                 expected.clean = None;
                 if disturbed && !disk.is_dead() && random.random() {
                     // The same again.
+                    disk.get_well();
                     continue;
                 }
                 let (kind, after) = crash(&disk, &mut random);
@@ -547,7 +548,8 @@ fn run(seed: u64) -> u64 {
         disk.set_space(None);
 
         if !dies && random.random() {
-            process.close(&disk, &mut random).unwrap();
+            let closed = process.close(&disk, &mut random);
+            assert_eq!(closed, Ok(()), "seed {seed}");
             disk.cut_writes(0);
             assert_eq!(*stored.lock(), batches.len(), "seed {seed}");
             expected = Expected {
@@ -607,7 +609,8 @@ fn run(seed: u64) -> u64 {
         };
     }
     formers.end(seed);
-    let (process, recovered) = Process::start(&disk, options(&mut random)).unwrap();
+    let opened = Process::start(&disk, options(&mut random));
+    let (process, recovered) = opened.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     let found = expected.find(&recovered, seed);
     let keys = found[0].1.keys();
     check(&process, &disk, found, &keys, &mut random, seed);
