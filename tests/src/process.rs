@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 pub use rustix::process::Signal;
 
-/// Where the binaries of this build are. They are built if this test was built without them.
+/// Where the binaries of this build are. They are built if this test was built without them, unless the environment says
+/// with `PROGRAMS_ARE_BUILT` that they are there: cargo builds them once more if other packages are built with them.
 fn target_dir() -> &'static PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
@@ -20,6 +21,9 @@ fn target_dir() -> &'static PathBuf {
         // target/PROFILE/deps/this-test
         dir.pop();
         dir.pop();
+        if std::env::var_os("PROGRAMS_ARE_BUILT").is_some() {
+            return dir;
+        }
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         build.args([
             "build",
