@@ -129,34 +129,10 @@ start_database() {
     sql 'CREATE DATABASE activemq'
 }
 
-# ActiveMQ's JDBC adapter over a pool, as its own examples have it.
 write_config() {
-    cat >"$work/activemq.xml" <<XML
-<beans xmlns="http://www.springframework.org/schema/beans"
-  xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:schemaLocation="
-  http://www.springframework.org/schema/beans http://www.springframework.org/schema/beans/spring-beans.xsd
-  http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
-  <bean class="org.springframework.beans.factory.config.PropertyPlaceholderConfigurer"/>
-  <bean id="database" class="org.apache.commons.dbcp.BasicDataSource" destroy-method="close">
-    <property name="driverClassName" value="org.postgresql.Driver"/>
-    <property name="url" value="jdbc:postgresql://127.0.0.1:$database_port/activemq"/>
-    <property name="username" value="tests"/>
-    <property name="maxActive" value="100"/>
-    <property name="poolPreparedStatements" value="true"/>
-  </bean>
-  <broker xmlns="http://activemq.apache.org/schema/core" brokerName="\${activemq.name}" useJmx="false"
-    dataDirectory="\${activemq.data}">
-    <persistenceAdapter><jdbcPersistenceAdapter dataSource="#database"/></persistenceAdapter>
-    <transportConnectors><transportConnector uri="tcp://127.0.0.1:\${activemq.port}"/></transportConnectors>
-  </broker>
-</beans>
-XML
-    # The class path of the peers names the jars it knows. The driver takes the place of that of a database nobody needs.
-    if [ ! -d "$work/jars" ]; then
-        mkdir "$work/jars"
-        ln -s /usr/share/java/*.jar "$work/jars"
-        ln -sf /usr/share/java/postgresql.jar "$work/jars/derby.jar"
-    fi
+    sed "s/@port@/$database_port/; s/@database@/activemq/; s/@policy@//" \
+        "$root/tests/activemq-on-postgres.xml" >"$work/activemq.xml"
+    [ -d "$work/jars" ] || bash "$root/tests/databases.sh" jars "$work/jars"
 }
 
 start_lite() { # suite

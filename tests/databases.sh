@@ -4,6 +4,7 @@
 #   databases.sh postgres DIR PORT [OPTIONS]     user "tests" without a password, database "tests"
 #   databases.sh mariadb DIR PORT      user "root" without a password, database "tests"
 #   databases.sh installed postgres|mariadb     succeeds if it can be run here
+#   databases.sh jars DIR              the libraries of an ActiveMQ that uses PostgreSQL, for the peers' PEERS_JARS
 #   databases.sh install               installs both on Debian, and PostgreSQL's driver for Java; as root
 #
 # PostgreSQL does not run as root: as root, both run as "nobody".
@@ -22,6 +23,16 @@ if [ "$1" = installed ]; then
         postgres) (binary postgres && binary initdb) >/dev/null ;;
         mariadb) (binary mariadbd && binary mariadb-install-db) >/dev/null ;;
     esac
+    exit
+fi
+
+if [ "$1" = jars ]; then
+    java=/usr/share/java
+    [ -e "$java/postgresql.jar" ] || { echo "databases.sh: libpostgresql-jdbc-java is not installed" >&2; exit 1; }
+    mkdir "$2"
+    ln -s "$java"/*.jar "$2"
+    # The peers' class path names the libraries it knows. The driver takes the place of that of a database nobody needs here.
+    ln -sf "$java/postgresql.jar" "$2/derby.jar"
     exit
 fi
 

@@ -1,8 +1,8 @@
 //! A broker's life: built, started, stopped.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -24,7 +24,7 @@ use crate::core::{
 use crate::error::BrokerError;
 use crate::ha::{Holder, Keeper, Lease, LockOptions, Locker, SharedFile};
 use crate::security::{Authenticator, Authorization, AuthorizationEntry, Secret};
-use crate::server::{BindError, Counters, Driver, Listener, ListenerStats, Server, Stores, Tls};
+use crate::server::{BindError, Counters, Driver, Listener, ListenerStats, Room, Server, Stores, Tls};
 use crate::store::journal::{Durability, Journal, JournalOptions};
 use crate::store::memory::MemoryStore;
 #[cfg(feature = "sql")]
@@ -481,7 +481,7 @@ impl BrokerBuilder {
         } = opened;
         let room = journal.map(|journal| Room::new(&journal, config.settings.limits.store_usage));
         if let Some(room) = &room {
-            config.settings.limits.store_usage = room.limit;
+            config.settings.limits.store_usage = room.limit();
         }
         let store = CloseOnDrop::new(store);
         let temp = open_temp(data_directory, &config.settings).await?;
@@ -592,59 +592,6 @@ impl BrokerBuilder {
             stopped: false,
             _keeper: keeper,
         })
-    }
-}
-
-/// How often it is looked how much room the disk has.
-const LOOK_FOR_ROOM: Duration = Duration::from_secs(5);
-
-/// How much a journal may hold: what was asked for, or what its disk has room for.
-struct Room {
-    /// Who holds it closes it.
-    journal: Weak<Journal>,
-    wanted: u64,
-    limit: u64,
-}
-
-impl Room {
-    fn new(journal: &Arc<Journal>, wanted: u64) -> Self {
-        // Not every file system says; then what was asked for holds.
-        let limit = journal.capacity().unwrap_or(wanted).min(wanted);
-        if limit < wanted {
-            warn!("the store limit is {limit} bytes, not {wanted}: the disk has no room for more");
-        }
-        let journal = Arc::downgrade(journal);
-        Self {
-            journal,
-            wanted,
-            limit,
-        }
-    }
-
-    /// Others fill the disk and make room on it.
-    async fn follow(mut self, driver: Arc<Driver>) {
-        let mut told = self.limit;
-        loop {
-            tokio::time::sleep(LOOK_FOR_ROOM).await;
-            let Some(journal) = self.journal.upgrade() else {
-                return;
-            };
-            // A file system that hangs holds up nothing but this.
-            let Ok(Ok(room)) = tokio::task::spawn_blocking(move || journal.capacity()).await else {
-                continue;
-            };
-            let limit = room.min(self.wanted);
-            if limit == self.limit {
-                continue;
-            }
-            self.limit = limit;
-            driver.set_store_limit(limit);
-            let is_news = limit == self.wanted || told == self.wanted || limit / 2 > told || limit < told / 2;
-            if is_news {
-                told = limit;
-                warn!("the disk has room for more or less: the store limit is {limit} bytes");
-            }
-        }
     }
 }
 

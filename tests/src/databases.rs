@@ -1,7 +1,5 @@
 //! Databases that tests start, and ActiveMQ on them.
 
-use std::fmt::Write as _;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,9 +11,6 @@ use crate::process::{free_port, run, wait_for};
 
 /// In this time a database has started on a busy machine.
 const STARTING: Duration = Duration::from_secs(60);
-
-/// Where Debian's Java libraries are.
-const JARS: &str = "/usr/share/java";
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("databases.sh")
@@ -218,36 +213,10 @@ impl Postgres {
     /// If there is no room for files.
     pub fn activemq(&self, policy: &str) -> ActiveMqOnDatabase {
         let config = self.0.dir.path().join("activemq.xml");
-        let mut xml = String::new();
-        let _ = write!(
-            xml,
-            r##"<beans xmlns="http://www.springframework.org/schema/beans"
-  xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:schemaLocation="
-  http://www.springframework.org/schema/beans http://www.springframework.org/schema/beans/spring-beans.xsd
-  http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
-  <bean class="org.springframework.beans.factory.config.PropertyPlaceholderConfigurer"/>
-  <bean id="database" class="org.postgresql.ds.PGSimpleDataSource">
-    <property name="serverName" value="127.0.0.1"/>
-    <property name="portNumber" value="{port}"/>
-    <property name="databaseName" value="tests"/>
-    <property name="user" value="tests"/>
-  </bean>
-  <broker xmlns="http://activemq.apache.org/schema/core" brokerName="${{activemq.name}}" useJmx="false"
-    dataDirectory="${{activemq.data}}">
-    <destinationPolicy><policyMap><policyEntries>
-      <policyEntry queue=">" {policy}/>
-    </policyEntries></policyMap></destinationPolicy>
-    <persistenceAdapter>
-      <jdbcPersistenceAdapter dataSource="#database"/>
-    </persistenceAdapter>
-    <transportConnectors>
-      <transportConnector uri="tcp://127.0.0.1:${{activemq.port}}"/>
-    </transportConnectors>
-  </broker>
-</beans>
-"##,
-            port = self.0.port,
-        );
+        let xml = include_str!("../activemq-on-postgres.xml")
+            .replace("@port@", &self.0.port.to_string())
+            .replace("@database@", "tests")
+            .replace("@policy@", policy);
         std::fs::write(&config, xml).expect("there is room for a file");
         ActiveMqOnDatabase {
             config,
@@ -255,24 +224,12 @@ impl Postgres {
         }
     }
 
-    /// The peers' class path names the libraries it knows. The driver of PostgreSQL takes the place of that of Derby, another
-    /// database, which nobody needs here.
     fn jars(&self) -> PathBuf {
         let jars = self.0.dir.path().join("jars");
-        if jars.exists() {
-            return jars;
+        if !jars.exists() {
+            let made = run(Command::new("bash").arg(script()).arg("jars").arg(&jars));
+            assert!(made.success, "{}", made.stderr);
         }
-        std::fs::create_dir(&jars).expect("there is room for a directory");
-        let installed = std::fs::read_dir(JARS).expect("Java's libraries are installed");
-        for jar in installed {
-            let jar = jar.expect("a directory can be read");
-            if jar.file_name() != "derby.jar" {
-                symlink(jar.path(), jars.join(jar.file_name())).expect("a link can be made");
-            }
-        }
-        let driver = Path::new(JARS).join("postgresql.jar");
-        assert!(driver.exists(), "libpostgresql-jdbc-java is not installed");
-        symlink(driver, jars.join("derby.jar")).expect("a link can be made");
         jars
     }
 }

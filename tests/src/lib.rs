@@ -2,6 +2,7 @@
 
 pub mod certificates;
 pub mod databases;
+pub mod load;
 pub mod peers;
 pub mod process;
 pub mod proxy;

@@ -2,10 +2,11 @@
 //!
 //! `KILLS` says how many kills each test does; without it they are few enough for every day.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use broker_lite::cli::soak::{Control, Length, Plan, Report, Soak};
+use broker_lite::cli::soak::{Length, Plan, Report, Soak};
 use tests::databases::Postgres;
+use tests::load::goes_on;
 use tests::peers::{ActiveMq, Peers};
 use tests::process::{BrokerProcess, StartingBroker, free_port};
 use tokio::task::block_in_place;
@@ -33,29 +34,14 @@ async fn kill_under_load(uri: &str, transacted: bool, kills: u64, mut kill: impl
     let control = soak.control();
     let finish = tokio::spawn(soak.finish());
     for number in 1..=kills {
-        goes_on(&control, number).await;
+        goes_on(&control, BETWEEN, PATIENCE, &format!("kill {number}")).await;
         block_in_place(&mut kill);
     }
-    goes_on(&control, kills + 1).await;
+    goes_on(&control, BETWEEN, PATIENCE, "the end").await;
     control.stop();
     let report = finish.await.expect("a soak comes to its end");
     println!("{kills} kills: {report}");
     report
-}
-
-async fn goes_on(control: &Control, number: u64) {
-    let (before, began) = (control.counts(), Instant::now());
-    loop {
-        let now = control.counts();
-        if now.confirmed >= before.confirmed + BETWEEN && now.received >= before.received + BETWEEN {
-            return;
-        }
-        assert!(
-            began.elapsed() < PATIENCE,
-            "the load does not go on before kill {number}: {before:?}, and now {now:?}"
-        );
-        tokio::task::yield_now().await;
-    }
 }
 
 /// One broker-lite, which comes back with its journal.

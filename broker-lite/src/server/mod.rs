@@ -4,6 +4,7 @@ mod connection;
 mod driver;
 mod listener;
 mod outbox;
+mod room;
 mod tls;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::security::Authenticator;
 
 pub(crate) use driver::{Driver, Stores};
 pub(crate) use listener::{BindError, Listener};
+pub(crate) use room::Room;
 pub(crate) use tls::Tls;
 
 /// What all connections of a broker share.

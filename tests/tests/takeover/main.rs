@@ -16,9 +16,10 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use broker_lite::cli::soak::{Control, Length, Plan, Report, Soak};
+use broker_lite::cli::soak::{Length, Plan, Report, Soak};
 use openwire_client::{AcknowledgeMode, ConnectionFactory, Destination, Message};
 use tests::databases::Kind;
+use tests::load::goes_on;
 use tests::process::{Signal, free_port};
 use tokio::task::block_in_place;
 use tokio::time::timeout;
@@ -35,21 +36,6 @@ const BETWEEN: u64 = 200;
 
 fn number(variable: &str, default: u32) -> u32 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("it is a number"))
-}
-
-async fn goes_on(control: &Control, before: &str) {
-    let (counts, began) = (control.counts(), Instant::now());
-    loop {
-        let now = control.counts();
-        if now.confirmed >= counts.confirmed + BETWEEN && now.received >= counts.received + BETWEEN {
-            return;
-        }
-        assert!(
-            began.elapsed() < PATIENCE,
-            "the load does not go on before {before}: {counts:?}, and now {now:?}"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// Eight clients, and round after round of faults.
@@ -73,14 +59,14 @@ async fn rounds(ground: Ground, transacted: bool) -> Report {
     let mut masters = Vec::new();
     for (round, fault) in (1..=rounds).zip(faults.iter().copied().cycle()) {
         let before = Instant::now();
-        goes_on(&control, &format!("round {round}, {fault:?}")).await;
+        goes_on(&control, BETWEEN, PATIENCE, &format!("round {round}, {fault:?}")).await;
         masters.push(master);
         let begins = Instant::now();
         master = block_in_place(|| pair.suffer(fault, master));
         let (load, took) = (begins - before, begins.elapsed());
         println!("round {round}: {load:?} of load, then {fault:?}, which took {took:?}");
     }
-    goes_on(&control, "the end").await;
+    goes_on(&control, BETWEEN, PATIENCE, "the end").await;
     control.stop();
     let report = finish.await.expect("a soak comes to its end");
     println!("{rounds} rounds, masters {masters:?}: {report}");

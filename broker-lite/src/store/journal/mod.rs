@@ -20,9 +20,10 @@
 //!
 //! **On a full disk messages are refused with [`StoreError::Full`], acknowledgements are not**: the last
 //! eighth of the last segment is theirs. Where there is no room for another segment, a *makeshift* one takes what
-//! acknowledgements and a start need, as large as there is room for. The space of a segment is taken when it is made; where a file system gives it away
-//! all the same, a write waits until there is some, and nobody is answered meanwhile. So that it does not come to that, the
-//! store limit of a broker is no more than the disk has room for ([`Journal::capacity`]).
+//! acknowledgements and a start need, as large as there is room for. The space of a segment is taken when it is made;
+//! where a file system gives it away all the same, a write waits until there is some, and nobody is answered meanwhile.
+//! So that it does not come to that, the store limit of a broker is no more than the disk has room for
+//! ([`Journal::capacity`]).
 //!
 //! **Who opens a journal begins an epoch**, with a higher number than any before it, in a segment of its own whose catalog
 //! says where the log ended that was found. A former master that was only paused may go on writing in its own segment

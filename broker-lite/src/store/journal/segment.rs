@@ -206,7 +206,11 @@ impl Pool {
             .map_err(failed)?,
         };
         if let Err(error) = self.disk.rename(&spare.name, &segment_name(number)) {
-            self.spares.lock().push(spare);
+            match spare.len == self.segment_size {
+                true => self.spares.lock().push(spare),
+                // Who takes a spare file takes it for a whole segment.
+                false => self.remove(&spare.name, spare.len),
+            }
             return Err(failed(error));
         }
         // Nothing in the segment can be found after a crash unless its name is durable before.
@@ -226,9 +230,8 @@ impl Pool {
     }
 
     fn allocate(&self, len: u64) -> io::Result<Spare> {
-        let name = self.spare_name();
-        let result = self.disk.allocate(&name, len);
-        let full = result.as_ref().is_err_and(is_full);
+        let spare = self.make(len);
+        let full = spare.as_ref().is_err_and(is_full);
         if full != self.full.swap(full, Ordering::Relaxed) {
             if full {
                 tracing::error!("the journal finds no space for another segment of {len} bytes");
@@ -236,9 +239,7 @@ impl Pool {
                 tracing::info!("the journal finds space again");
             }
         }
-        let file = result?;
-        self.disk_bytes.fetch_add(len, Ordering::Relaxed);
-        Ok(Spare { name, len, file })
+        spare
     }
 
     /// Makes a file of less than `wanted` bytes, for which there was no room: as large as there is room for.
@@ -248,12 +249,10 @@ impl Pool {
         // What is free need not be free for us, nor for a file.
         let mut len = align(self.disk.free_space()?.min(wanted - 1));
         while len >= least {
-            let name = self.spare_name();
-            match self.disk.allocate(&name, len) {
-                Ok(file) => {
+            match self.make(len) {
+                Ok(spare) => {
                     tracing::warn!("the journal goes on in a segment of {len} bytes");
-                    self.disk_bytes.fetch_add(len, Ordering::Relaxed);
-                    return Ok(Spare { name, len, file });
+                    return Ok(spare);
                 }
                 Err(error) if is_full(&error) => full = error,
                 Err(error) => return Err(error),
@@ -263,17 +262,28 @@ impl Pool {
         Err(full)
     }
 
+    fn make(&self, len: u64) -> io::Result<Spare> {
+        let name = self.spare_name();
+        let file = self.disk.allocate(&name, len)?;
+        self.disk_bytes.fetch_add(len, Ordering::Relaxed);
+        Ok(Spare { name, len, file })
+    }
+
+    fn remove(&self, name: &str, len: u64) {
+        match self.disk.remove(name) {
+            Ok(()) => {
+                self.disk_bytes.fetch_sub(len, Ordering::Relaxed);
+            }
+            // It is only in the way: whoever opens the journal next removes it.
+            Err(error) => tracing::warn!("{name} cannot be removed: {error}"),
+        }
+    }
+
     /// Gives the spare files back.
     pub(super) fn clear(&self) {
         let spares = std::mem::take(&mut *self.spares.lock());
         for spare in spares {
-            match self.disk.remove(&spare.name) {
-                Ok(()) => {
-                    self.disk_bytes.fetch_sub(spare.len, Ordering::Relaxed);
-                }
-                // The next opener removes it.
-                Err(error) => tracing::warn!("{} cannot be removed: {error}", spare.name),
-            }
+            self.remove(&spare.name, spare.len);
         }
     }
 
@@ -315,12 +325,6 @@ impl Pool {
                 Err(error) => tracing::warn!("{name} cannot be used again: {error}"),
             }
         }
-        match self.disk.remove(&name) {
-            Ok(()) => {
-                self.disk_bytes.fetch_sub(len, Ordering::Relaxed);
-            }
-            // It is only in the way: whoever opens the journal next removes it.
-            Err(error) => tracing::warn!("{name} cannot be removed: {error}"),
-        }
+        self.remove(&name, len);
     }
 }

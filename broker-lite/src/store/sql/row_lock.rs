@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::{AnyConnection, Connection};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::ha::{Attempt, Holder, LockError, Locker};
 
@@ -20,6 +20,10 @@ const LOOKS: u32 = 16;
 
 /// And how seldom at most, if the lease is long.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// For so many pauses the lock is tried for: a database that is just waiting finds out only then that a broker is gone, and
+/// whoever sleeps meanwhile sleeps for a whole `lockAcquireSleepInterval`.
+const PATIENCE: u32 = 4;
 
 /// How long the goodbye may take. The lock goes with the connection in any case.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -104,7 +108,14 @@ impl Locker for RowLock {
             .connect()
             .await
             .map_err(|error| self.unavailable(&error))?;
-        match lock(&self.database, &mut connection).await {
+        let until = Instant::now() + PATIENCE * self.pause;
+        let locked = loop {
+            match lock(&self.database, &mut connection).await {
+                Ok(false) if Instant::now() < until => sleep(self.pause / 8).await,
+                locked => break locked,
+            }
+        };
+        match locked {
             Ok(true) => {
                 self.held = Some(self.hold(connection));
                 // The store counts who opened it.
@@ -167,7 +178,10 @@ async fn lock(database: &Database, connection: &mut AnyConnection) -> Result<boo
     session.command(dialect.begin()).await?;
     match session.command(dialect.take_lock()).await {
         Ok(_) => {}
-        Err(sqlx::Error::Database(error)) if dialect.is_locked(&*error) => return Ok(false),
+        Err(sqlx::Error::Database(error)) if dialect.is_locked(&*error) => {
+            session.command("ROLLBACK").await?;
+            return Ok(false);
+        }
         Err(error) => return Err(error),
     }
     if !has_row(&mut session).await? {

@@ -103,6 +103,36 @@ fn a_row_lock_goes_with_its_connection() {
     });
 }
 
+/// Who was killed says no goodbye, and its database is just waiting.
+async fn the_next_need_not_come_again([mut one, mut two]: [Box<dyn Locker>; 2]) {
+    assert!(is_acquired(one.try_acquire().await));
+    assert_eq!(one.keep_alive().await, Ok(()));
+    drop(one);
+    assert!(is_acquired(two.try_acquire().await));
+    two.release().await;
+}
+
+#[test]
+fn who_comes_after_a_master_that_is_gone_need_not_come_again() {
+    const TEST: &str = "who_comes_after_a_master_that_is_gone_need_not_come_again";
+    if is_here("postgres", TEST) {
+        let url = POSTGRES.database();
+        block_on(the_next_need_not_come_again(two(
+            &url,
+            DatabaseLocking::Row,
+            LONG,
+        )));
+    }
+    if is_here("mariadb", TEST) {
+        let url = MARIADB.database();
+        block_on(the_next_need_not_come_again(two(
+            &url,
+            DatabaseLocking::Row,
+            LONG,
+        )));
+    }
+}
+
 /// Else all tables would grow for as long as a broker is master.
 #[test]
 fn a_master_keeps_nothing_from_being_cleared_away() {
