@@ -5,10 +5,9 @@
 //! which only queues it, and what is to be sent to the outboxes; so both keep the order of the turns. The
 //! sleepers are woken after the lock is released, and each connection encodes and writes on its own task.
 //!
-//! What becomes durable is told on a thread of the store, and goes through a channel to the driver's own task, which also
-//! keeps the time. So a store that makes many batches durable at once wakes one task, which wakes the others on their own
-//! thread: that thread is called out of its sleep once, not once for each. Besides, what the core waits for must not come back
-//! inside the turn that asked for it, and a store may answer while it is asked.
+//! What becomes durable is told on a thread of the store: replies go from there straight to the outbox.
+//! What the core itself waits for must not come back inside the turn that asked for it (a store may answer
+//! while it is asked), so it goes through a channel to the driver's own task, which also keeps the time.
 //!
 //! Lock order: the core, then an outbox.
 
@@ -74,9 +73,8 @@ enum Stage {
     Stopped,
 }
 
-/// Something a client, the core, or whoever stops it, waits for.
+/// Something the core, or whoever stops it, waits for.
 pub(crate) enum Completion {
-    Reply(Arc<Outbox>, Command),
     Stored(StoreToken, Result<(), StoreError>),
     Loaded(Bodies),
     Spooled(StoreToken, Result<(), StoreError>),
@@ -353,11 +351,9 @@ impl Driver {
 
     fn complete(&self, batch: &mut Vec<Completion>) {
         let mut passed = Vec::new();
-        let mut sleepers = Vec::new();
         self.turn(|turn, now| {
             for completion in batch.drain(..) {
                 match completion {
-                    Completion::Reply(outbox, command) => sleepers.extend(outbox.push(command)),
                     Completion::Stored(token, result) => {
                         turn.core.stored(now, token, result, &mut turn.effects);
                     }
@@ -370,7 +366,6 @@ impl Driver {
             }
         });
         batch.clear();
-        sleepers.into_iter().for_each(Waker::wake);
         for done in passed {
             // Whoever waited may have given up.
             let _ = done.send(());
@@ -477,35 +472,29 @@ impl Answers {
 
     /// A batch is durable, or never will be. Runs on a thread of the store, or inside `append`.
     fn stored(&self, waiting: Vec<Waiting>, result: Result<(), StoreError>) {
-        let is_over = match &result {
-            Ok(()) => {
-                self.refused.store(false, Ordering::Relaxed);
-                false
-            }
+        match &result {
+            Ok(()) => self.refused.store(false, Ordering::Relaxed),
             // The batch is as if it had never been, and the store goes on.
             Err(failure @ (StoreError::Refused(_) | StoreError::Full(_))) => {
                 if !self.refused.swap(true, Ordering::Relaxed) {
                     warn!("not stored: {failure}");
                 }
-                false
             }
-            Err(_) => true,
-        };
+            Err(failure) => self.fail(failure),
+        }
         for waiting in waiting {
-            self.complete(match waiting {
+            match waiting {
                 Waiting::Reply(outbox, response) => {
                     let command = match &result {
                         Ok(()) => response,
                         Err(failure) => not_stored(&response, failure),
                     };
-                    Completion::Reply(outbox, command)
+                    if let Some(sleeper) = outbox.push(command) {
+                        sleeper.wake();
+                    }
                 }
-                Waiting::Core(token) => Completion::Stored(token, result.clone()),
-            });
-        }
-        // Who waited is told before connections are closed for it.
-        if is_over && let Err(failure) = result {
-            self.fail(&failure);
+                Waiting::Core(token) => self.complete(Completion::Stored(token, result.clone())),
+            }
         }
     }
 }
