@@ -29,7 +29,7 @@ use crate::core::{
     not_stored,
 };
 use crate::security::Principal;
-use crate::store::{Batch, Bodies, MessageKey, Store, StoreError};
+use crate::store::{Batch, Bodies, Done, MessageKey, Store, StoreError};
 
 /// How many completions are handed to the core in one turn, so that others get theirs.
 const COMPLETIONS_PER_TURN: usize = 256;
@@ -387,6 +387,8 @@ impl Turn {
                     sleeper
                 }),
                 Effect::Store { batch, then } => {
+                    // An acknowledgement, mostly.
+                    let unawaited = then.is_empty() && batch.only_removes();
                     let waiting = then
                         .into_iter()
                         .filter_map(|then| match then {
@@ -399,9 +401,11 @@ impl Turn {
                         })
                         .collect();
                     let answers = answers.clone();
-                    stores
-                        .main
-                        .append(batch, Box::new(move |result| answers.stored(waiting, result)));
+                    let done: Done = Box::new(move |result| answers.stored(waiting, result));
+                    match unawaited {
+                        true => stores.main.append_unawaited(batch, done),
+                        false => stores.main.append(batch, done),
+                    }
                     None
                 }
                 Effect::Load { keys } => {

@@ -17,7 +17,9 @@ use openwire_client::wire::{Message, ProducerId};
 mod check;
 mod destination;
 mod error;
+mod gather;
 pub mod journal;
+mod line;
 pub(crate) mod lock_file;
 pub mod memory;
 mod ordered;
@@ -180,6 +182,13 @@ pub struct Batch {
     pub ops: Vec<Op>,
 }
 
+impl Batch {
+    /// True if it does nothing but remove messages.
+    pub(crate) fn only_removes(&self) -> bool {
+        !self.ops.is_empty() && self.ops.iter().all(|op| matches!(op, Op::Remove { .. }))
+    }
+}
+
 /// Told once when a batch is durable, or that it never will be.
 ///
 /// Runs on a thread of the store or, before [`Store::append`] returns, on the caller's: the caller holds no
@@ -333,6 +342,12 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Refused`] or [`StoreError::Full`] is as if it had never been appended, and the store
     /// goes on; after any other error it does not.
     fn append(&self, batch: Batch, done: Done);
+
+    /// Appends a batch that nobody waits for. As [`Store::append`], but the store may take a few milliseconds until it
+    /// begins to write it, and writes it with one that comes meanwhile. What is asked of the store after it waits for it.
+    fn append_unawaited(&self, batch: Batch, done: Done) {
+        self.append(batch, done);
+    }
 
     /// Reads messages back. A message of a batch that was appended before this call is found.
     fn load(&self, keys: Vec<MessageKey>, done: Loaded);

@@ -646,13 +646,19 @@ fn begin(
 #[async_trait]
 impl Store for Journal {
     fn append(&self, batch: Batch, done: Done) {
-        if let Err(done) = self.shared.append(batch, done) {
+        if let Err(done) = self.shared.append(batch, true, done) {
+            done(Err(StoreError::Closed));
+        }
+    }
+
+    fn append_unawaited(&self, batch: Batch, done: Done) {
+        if let Err(done) = self.shared.append(batch, false, done) {
             done(Err(StoreError::Closed));
         }
     }
 
     fn load(&self, keys: Vec<MessageKey>, done: Loaded) {
-        let after = self.shared.appended();
+        let after = self.shared.hurry();
         let requests = self.requests.lock().clone();
         let request = Request { keys, after, done };
         let unsent = match requests {

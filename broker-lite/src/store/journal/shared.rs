@@ -2,7 +2,6 @@
 //!
 //! No two of the locks here are ever held at once, and none while a callback runs.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
+use super::super::line::{Group, Line, Next};
 use super::super::{Batch, Done, Mastership, Op, StoreError, payload_len};
 use super::figures::Figure;
 use super::frame::Position;
@@ -45,16 +45,14 @@ pub(super) enum Stop {
 /// What the writer has to do next.
 pub(super) enum Work {
     /// Write these; there may be none, when only time has passed or there are chores.
-    Turn(Vec<Waiting>),
+    Turn(Group<Waiting>),
     Stop(Stop),
 }
 
 #[derive(Default)]
 struct Queue {
     /// Without a bound, as an append never waits: who appends is to wait for [`Shared::wait_room`].
-    waiting: VecDeque<Waiting>,
-    /// Batches appended so far.
-    appended: u64,
+    line: Line<Waiting>,
     stop: Option<Stop>,
 }
 
@@ -150,22 +148,27 @@ impl Shared {
     }
 
     /// Queues a batch; hands `done` back if the journal takes nothing more.
-    pub(super) fn append(&self, batch: Batch, done: Done) -> Result<(), Done> {
+    pub(super) fn append(&self, batch: Batch, awaited: bool, done: Done) -> Result<(), Done> {
         let bytes = estimate(&batch);
         let mut queue = self.queue.lock();
         if queue.stop.is_some() {
             return Err(done);
         }
         self.backlog.fetch_add(bytes, Ordering::Relaxed);
-        queue.appended += 1;
-        queue.waiting.push_back(Waiting { batch, bytes, done });
-        self.work.notify_one();
+        if queue.line.push(Waiting { batch, bytes, done }, awaited) {
+            self.work.notify_one();
+        }
         Ok(())
     }
 
-    /// How many batches were appended.
-    pub(super) fn appended(&self) -> u64 {
-        self.queue.lock().appended
+    /// How many batches were appended. They are waited for from here on.
+    pub(super) fn hurry(&self) -> u64 {
+        let mut queue = self.queue.lock();
+        if !queue.line.is_empty() {
+            queue.line.hurry();
+            self.work.notify_one();
+        }
+        queue.line.appended()
     }
 
     /// Tells the writer to stop, unless it was told already.
@@ -181,27 +184,35 @@ impl Shared {
         loop {
             match queue.stop {
                 Some(Stop::Abandon) => return Work::Stop(Stop::Abandon),
-                Some(Stop::Close) if queue.waiting.is_empty() => return Work::Stop(Stop::Close),
+                Some(Stop::Close) if queue.line.is_empty() => return Work::Stop(Stop::Close),
                 _ => {}
             }
-            if chores || !queue.waiting.is_empty() {
-                return Work::Turn(take(&mut queue.waiting));
-            }
-            match deadline {
-                Some(deadline) if self.work.wait_until(&mut queue, deadline).timed_out() => {
-                    return Work::Turn(take(&mut queue.waiting));
-                }
-                Some(_) => {}
+            let now = Instant::now();
+            let is_due = deadline.is_some_and(|deadline| deadline <= now);
+            let until = match queue.line.next(now) {
+                _ if chores || is_due || queue.stop.is_some() => return Work::Turn(take(&mut queue.line)),
+                Next::Now => return Work::Turn(take(&mut queue.line)),
+                Next::At(until) => Some(deadline.map_or(until, |deadline| deadline.min(until))),
+                Next::Idle => deadline,
+            };
+            match until {
+                // What comes next, it looks for itself.
+                Some(until) => drop(self.work.wait_until(&mut queue, until)),
                 None => self.work.wait(&mut queue),
             }
         }
     }
 
-    /// True if something waits to be written, or the journal is to stop.
+    /// So many batches that somebody waits for were written in this time.
+    pub(super) fn wrote(&self, awaited: usize, took: Duration) {
+        self.queue.lock().line.written(awaited, took);
+    }
+
+    /// True if something is to be written now, or the journal is to stop.
     #[cfg(test)]
     pub(super) fn has_work(&self) -> bool {
         let queue = self.queue.lock();
-        queue.stop.is_some() || !queue.waiting.is_empty()
+        queue.stop.is_some() || queue.line.is_awaited()
     }
 
     /// How many batches are written.
@@ -220,10 +231,10 @@ impl Shared {
     }
 
     /// Takes out what nobody will write.
-    pub(super) fn give_up(&self, stop: Stop) -> VecDeque<Waiting> {
+    pub(super) fn give_up(&self, stop: Stop) -> Vec<Waiting> {
         let mut queue = self.queue.lock();
         queue.stop.get_or_insert(stop);
-        std::mem::take(&mut queue.waiting)
+        queue.line.drain()
     }
 
     /// So many more batches are written: they can be read.
@@ -329,17 +340,12 @@ pub(super) fn may_write(mastership: Option<&Arc<dyn Mastership>>) -> Result<(), 
 }
 
 /// Takes from the front what makes a turn, at least one.
-fn take(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
+fn take(line: &mut Line<Waiting>) -> Group<Waiting> {
     let mut bytes = 0;
-    let count = waiting
-        .iter()
-        .take_while(|next| {
-            let first = bytes == 0;
-            bytes += next.bytes;
-            first || bytes <= TURN_BYTES
-        })
-        .count();
-    waiting.drain(..count).collect()
+    line.take(|next| {
+        bytes += next.bytes;
+        bytes <= TURN_BYTES
+    })
 }
 
 /// About what a batch takes in the log.

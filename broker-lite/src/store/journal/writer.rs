@@ -13,6 +13,7 @@ use openwire_client::wire::ProducerId;
 use rustc_hash::FxHashMap;
 
 use super::super::check::{Kind, Plan, check};
+use super::super::line::Group;
 use super::super::state::producer_of;
 use super::super::{Batch, DestinationKey, MessageKey, Op, StoreError, accounting_size};
 use super::Durability;
@@ -169,8 +170,8 @@ impl Writer {
     /// Waits for what is to be done next and does it; false if the journal has stopped.
     pub(super) fn work(&mut self) -> bool {
         match self.shared.next_work(self.sync_due, self.chores) {
-            Work::Turn(waiting) => {
-                self.turn(waiting);
+            Work::Turn(group) => {
+                self.turn(group);
                 true
             }
             Work::Stop(Stop::Close) => {
@@ -192,7 +193,12 @@ impl Writer {
         self.chores || is_due || self.shared.has_work()
     }
 
-    fn turn(&mut self, waiting: Vec<Waiting>) {
+    fn turn(&mut self, group: Group<Waiting>) {
+        let begins = Instant::now();
+        let Group {
+            batches: waiting,
+            awaited,
+        } = group;
         let count = waiting.len() as u64;
         let mut bytes = 0;
         let mut answers = Vec::with_capacity(waiting.len());
@@ -226,6 +232,7 @@ impl Writer {
             self.chores = false;
             self.sync_due = None;
         }
+        self.shared.wrote(awaited, begins.elapsed());
         let mut durable = 0;
         for (done, result) in answers {
             let result = failure.clone().map_or(result, Err);

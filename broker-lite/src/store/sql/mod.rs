@@ -43,7 +43,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use openwire_client::wire::Message;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::ha::{self, LockOptions, Locker};
 
@@ -76,7 +76,7 @@ use dialect::Dialect;
 use file_lock::FileLock;
 use lease::Lease;
 use row_lock::RowLock;
-use shared::{Request, Shared, Waiting, Work};
+use shared::{Guard, Request, Shared, Waiting};
 
 /// Tells whether a message is for a subscription. Asked of messages that an ActiveMQ stored for a topic.
 pub type Matches = Box<dyn Fn(&StoredSubscription, &Message) -> bool + Send>;
@@ -125,7 +125,6 @@ impl SqlOptions {
 /// fail with [`StoreError::Closed`], and the next opener is not told that it was closed in order.
 pub struct SqlStore {
     shared: Arc<Shared>,
-    work: Mutex<Option<mpsc::UnboundedSender<Work>>>,
     abandoned: watch::Sender<bool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -209,7 +208,6 @@ impl SqlStore {
     ) -> Result<(Self, Recovered), StoreError> {
         options.check()?;
         let shared = Arc::new(Shared::new(options.backlog_limit));
-        let (work, taken) = mpsc::unbounded_channel();
         let (abandoned, is_abandoned) = watch::channel(false);
         let (opened, result) = oneshot::channel();
         let request = open::Request {
@@ -223,6 +221,7 @@ impl SqlStore {
             std::thread::Builder::new()
                 .name("sql-store".into())
                 .spawn(move || {
+                    let _guard = Guard(shared.clone());
                     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                     let runtime = match runtime {
                         Ok(runtime) => runtime,
@@ -242,7 +241,7 @@ impl SqlStore {
                         match writer {
                             Ok((writer, recovered)) => {
                                 if opened.send(Ok(recovered)).is_ok() {
-                                    writer.run(taken, is_abandoned).await;
+                                    writer.run(is_abandoned).await;
                                 }
                             }
                             Err(error) => drop(opened.send(Err(error))),
@@ -254,7 +253,6 @@ impl SqlStore {
             thread.map_err(|error| StoreError::Io(format!("starting the thread sql-store: {error}")))?;
         let store = Self {
             shared,
-            work: Mutex::new(Some(work)),
             abandoned,
             thread: Mutex::new(Some(thread)),
         };
@@ -262,13 +260,6 @@ impl SqlStore {
             Ok(Ok(recovered)) => Ok((store, recovered)),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(StoreError::Io("the store's thread ended while opening".into())),
-        }
-    }
-
-    fn send(&self, work: Work) -> Result<(), Work> {
-        match &*self.work.lock() {
-            Some(sender) => sender.send(work).map_err(|unsent| unsent.0),
-            None => Err(work),
         }
     }
 
@@ -287,18 +278,15 @@ impl SqlStore {
 #[async_trait]
 impl Store for SqlStore {
     fn append(&self, batch: Batch, done: Done) {
-        let waiting = Waiting::new(batch, done);
-        let bytes = waiting.bytes;
-        self.shared.appended(bytes);
-        if let Err(unsent) = self.send(Work::Write(waiting)) {
-            self.shared.answered(bytes);
-            // Dropping it answers it.
-            drop(unsent);
-        }
+        self.shared.append(Waiting::new(batch, done), true);
+    }
+
+    fn append_unawaited(&self, batch: Batch, done: Done) {
+        self.shared.append(Waiting::new(batch, done), false);
     }
 
     fn load(&self, keys: Vec<MessageKey>, done: Loaded) {
-        drop(self.send(Work::Read(Request::new(keys, done))));
+        self.shared.load(Request::new(keys, done));
     }
 
     fn backlog(&self) -> usize {
@@ -322,8 +310,7 @@ impl Store for SqlStore {
     }
 
     fn close(&self) -> Result<(), StoreError> {
-        let _ = self.send(Work::Close);
-        self.work.lock().take();
+        self.shared.close();
         self.join();
         self.shared.failure().map_or(Ok(()), Err)
     }
@@ -332,7 +319,6 @@ impl Store for SqlStore {
 impl Drop for SqlStore {
     fn drop(&mut self) {
         self.abandoned.send_replace(true);
-        self.work.lock().take();
         self.join();
     }
 }

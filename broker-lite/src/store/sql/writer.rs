@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sqlx::{AnyConnection, AnyPool};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::check::{Kind, Plan, check};
+use super::super::line::Group;
 use super::super::{Batch, Op, StoreError};
 use super::body::Body;
 use super::connect::Database;
@@ -19,15 +20,9 @@ use super::index::Index;
 use super::producers::Producers;
 use super::reader::{Wanted, read};
 use super::schema::{LONGEST_TEXT, STORE};
-use super::shared::{Shared, Waiting, Work};
+use super::shared::{Shared, Turn, Waiting};
 use super::statements::{Session, Value, number, text};
 use super::{Master, SqlOptions};
-
-/// About how many bytes are written in one transaction: what a batch that comes late waits for.
-const GROUP_BYTES: usize = 8 * 1024 * 1024;
-
-/// How many batches.
-const GROUP_BATCHES: usize = 4096;
 
 /// The first and the longest pause between two tries to connect.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -51,25 +46,15 @@ pub(super) struct Writer {
     pub(super) lock: Option<File>,
 }
 
-/// How a turn ended.
-enum Turn {
-    Next,
-    Closed,
-}
-
 impl Writer {
     /// Writes and reads until the store is closed or `abandoned`.
-    pub(super) async fn run(
-        mut self,
-        mut work: mpsc::UnboundedReceiver<Work>,
-        abandoned: watch::Receiver<bool>,
-    ) {
+    pub(super) async fn run(mut self, abandoned: watch::Receiver<bool>) {
         let mut abandoned = abandoned;
         let mut reads = JoinSet::new();
         tokio::select! {
             biased;
             _ = abandoned.wait_for(|abandoned| *abandoned) => {}
-            () = self.serve(&mut work, &mut reads) => {
+            () = self.serve(&mut reads) => {
                 if self.shared.failure().is_some() {
                     // Nobody has a use for them, and the database may be gone.
                     reads.abort_all();
@@ -78,55 +63,29 @@ impl Writer {
                 self.readers.close().await;
             }
         }
-        self.shared.end();
-        // What nobody takes any more is answered by being dropped.
-        work.close();
-        let bytes = std::iter::from_fn(|| work.try_recv().ok())
-            .map(|work| match work {
-                Work::Write(waiting) => waiting.bytes,
-                _ => 0,
-            })
-            .sum();
-        self.shared.answered(bytes);
         drop(self.lock);
     }
 
-    async fn serve(&mut self, work: &mut mpsc::UnboundedReceiver<Work>, reads: &mut JoinSet<()>) {
-        while let Some(first) = work.recv().await {
+    async fn serve(&mut self, reads: &mut JoinSet<()>) {
+        loop {
+            let turn = self.shared.next().await;
             // Those that are done are forgotten.
             while reads.try_join_next().is_some() {}
-            if let Turn::Closed = self.turn(first, work, reads).await {
+            let closes = turn.closes;
+            self.turn(turn, reads).await;
+            if closes {
                 return;
             }
         }
     }
 
-    /// One group: all that waits, up to a size.
-    async fn turn(
-        &mut self,
-        first: Work,
-        work: &mut mpsc::UnboundedReceiver<Work>,
-        reads: &mut JoinSet<()>,
-    ) -> Turn {
-        let (mut group, mut requests) = (Vec::new(), Vec::new());
-        let (mut bytes, mut closes) = (0, false);
-        let mut next = Some(first);
-        while let Some(one) = next {
-            match one {
-                Work::Write(waiting) => {
-                    bytes += waiting.bytes;
-                    group.push(waiting);
-                }
-                Work::Read(request) => requests.push(request),
-                Work::Close => {
-                    closes = true;
-                    break;
-                }
-            }
-            let full = bytes >= GROUP_BYTES || group.len() >= GROUP_BATCHES;
-            next = if full { None } else { work.try_recv().ok() };
-        }
-        if closes || !group.is_empty() {
+    async fn turn(&mut self, turn: Turn, reads: &mut JoinSet<()>) {
+        let Turn {
+            group,
+            requests,
+            closes,
+        } = turn;
+        if closes || !group.batches.is_empty() {
             self.write(group, closes).await;
         }
         for request in requests {
@@ -143,11 +102,15 @@ impl Writer {
                 }
             }
         }
-        if closes { Turn::Closed } else { Turn::Next }
     }
 
     /// Applies a group, makes it durable and answers its batches.
-    async fn write(&mut self, group: Vec<Waiting>, closes: bool) {
+    async fn write(&mut self, group: Group<Waiting>, closes: bool) {
+        let begins = Instant::now();
+        let Group {
+            batches: group,
+            awaited,
+        } = group;
         if let Some(failure) = self.shared.failure() {
             self.answer(
                 group
@@ -170,6 +133,7 @@ impl Writer {
         }
         let messages = self.index.state.messages();
         self.shared.messages.store(messages, Ordering::Relaxed);
+        self.shared.wrote(awaited, begins.elapsed());
         let answers = answers.into_iter().map(|(waiting, applied)| {
             let result = stored.clone().and(applied);
             (waiting, result)

@@ -675,7 +675,7 @@ impl World<'_> {
                     *stored += 1;
                 }
             });
-            process.append(batch, done);
+            process.append(batch, random.random_ratio(3, 4), done);
             for _ in 0..random.random_range(0..3) {
                 process.go(random);
             }

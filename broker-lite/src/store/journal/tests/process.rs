@@ -79,6 +79,10 @@ impl Process {
 
     /// One of its threads goes some steps.
     pub(super) fn go(&self, random: &mut SmallRng) {
+        // The patience of those that nobody waits for ends at some time.
+        if random.random_ratio(1, 16) {
+            self.shared.hurry();
+        }
         let steps = [1, 2, 3, 20][random.random_range(0..4)];
         match random.random_ratio(2, 3) {
             true => self.writer.go(steps),
@@ -97,8 +101,8 @@ impl Process {
         panic!("it goes on without an end");
     }
 
-    pub(super) fn append(&self, batch: Batch, done: Done) {
-        if let Err(done) = self.shared.append(batch, done) {
+    pub(super) fn append(&self, batch: Batch, awaited: bool, done: Done) {
+        if let Err(done) = self.shared.append(batch, awaited, done) {
             done(Err(StoreError::Closed));
         }
     }
@@ -106,7 +110,8 @@ impl Process {
     /// Appends a batch; the answer comes through the channel.
     pub(super) fn ask(&self, ops: Vec<Op>) -> Answer {
         let (answer, result) = channel();
-        self.append(Batch { ops }, Box::new(move |result| drop(answer.send(result))));
+        let done = Box::new(move |result| drop(answer.send(result)));
+        self.append(Batch { ops }, true, done);
         result
     }
 
@@ -126,7 +131,7 @@ impl Process {
     pub(super) fn load(&self, keys: &[MessageKey], random: &mut SmallRng) -> Result<Found, StoreError> {
         self.go_until(random, |process| {
             let shared = &process.shared;
-            shared.failure().is_some() || shared.written() >= shared.appended()
+            shared.failure().is_some() || shared.written() >= shared.hurry()
         });
         self.shared.failure().map_or(Ok(()), Err)?;
         reader::load(&self.shared, keys)
