@@ -98,7 +98,13 @@ impl Dialect {
     /// connection. Whoever goes on after that finds it broken, and tries again.
     pub(super) fn writer_settings(self) -> &'static [&'static str] {
         match self {
-            Self::Postgres => &["SET idle_in_transaction_session_timeout=2000"],
+            // Its statements are planned once, whatever their values; and never by looking at whole tables, as a table that is empty
+            // by then may soon be large.
+            Self::Postgres => &[
+                "SET idle_in_transaction_session_timeout=2000",
+                "SELECT set_config(name, 'force_generic_plan', false) FROM pg_settings WHERE name='plan_cache_mode'",
+                "SET enable_seqscan=off",
+            ],
             // MySQL has nothing of the kind, and reads no more than the first half.
             Self::MySql => &[
                 "SET SESSION wait_timeout=@@SESSION.wait_timeout /*M!, SESSION idle_transaction_timeout=2 */",

@@ -140,6 +140,25 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Sets a column of rows, each to a value of its own.
+    pub(super) async fn replace(
+        &mut self,
+        table: &str,
+        column: &str,
+        mut values: Vec<(u64, Value)>,
+    ) -> Result<(), sqlx::Error> {
+        let Some(last) = values.last().cloned() else {
+            return Ok(());
+        };
+        // One of a few lengths, so that few statements are prepared.
+        values.resize(values.len().next_power_of_two(), last);
+        let cases = " WHEN ? THEN ?".repeat(values.len());
+        let head = format!("UPDATE {table} SET {column}=CASE ID{cases} ELSE {column} END WHERE ID IN");
+        let ids: Vec<_> = values.iter().map(|(id, _)| *id).collect();
+        let cases = values.into_iter().flat_map(|(id, value)| [Value::id(id), value]);
+        self.for_ids(&head, &cases.collect::<Vec<_>>(), &ids).await
+    }
+
     /// What a query that ends with a list of ids finds, for up to [`Session::IDS`] of them.
     pub(super) async fn rows_for_ids(
         &mut self,

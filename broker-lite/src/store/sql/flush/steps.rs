@@ -1,79 +1,28 @@
-//! Writes the changes of a group into the tables, in one transaction.
-//!
-//! The index already says what holds after it. Nothing of the index changes here, so a transaction that failed can be
-//! tried again.
+//! Groups written step by step: whatever has changed, in any database.
 
-use std::fmt;
-
-use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use super::super::{MessageKey, StoredDestination};
-use super::body::with_counter;
-use super::changes::{Content, Row, Source};
-use super::index::Index;
-use super::producers::Producers;
-use super::schema::{
+use super::super::super::StoredDestination;
+use super::super::changes::{Content, Row, Source};
+use super::super::index::Index;
+use super::super::producers::Producers;
+use super::super::schema::{
     ACKS, DESTINATIONS, HELD, LOCK, MESSAGES, NOTES, OUTCOMES, OWN_MESSAGES, PRODUCERS, STORE, kind_of,
 };
-use super::statements::{self, Session, Value, id};
-
-const MESSAGE_COLUMNS: &str = "ID, CONTAINER, MSGID_PROD, MSGID_SEQ, EXPIRATION, PRIORITY, MSG";
-const OWN_COLUMNS: &str = "DEST, ID, MSGID_PROD, MSGID_SEQ, EXPIRATION, PRIORITY, MSG";
-
-/// How many bodies are in memory at a time while counters are written into them.
-const COUNTED_AT_ONCE: usize = 16;
-
-/// Says which of the openers of the tables writes, and which of its transactions this is.
-#[derive(Debug, Clone)]
-pub(super) struct Header {
-    /// Nobody else opened the tables since. Digits only.
-    pub(super) opener: String,
-    /// How many transactions were committed before.
-    pub(super) commits: i64,
-    /// The store is closed in order with it.
-    pub(super) clean: bool,
-    /// Who has to have the lease in the database, if there is one.
-    pub(super) lease: Option<String>,
-}
-
-/// Why a transaction failed. It had no effect, unless the connection broke while it was committed.
-#[derive(Debug)]
-pub(super) enum FlushError {
-    Database(sqlx::Error),
-    /// Somebody else has opened the tables.
-    Fenced,
-    /// Somebody else has the lease.
-    Unleased,
-    /// A row cannot be read.
-    Unreadable(String),
-}
-
-impl From<sqlx::Error> for FlushError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-impl fmt::Display for FlushError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Database(error) => write!(f, "{error}"),
-            Self::Fenced => f.write_str("another broker has opened the store"),
-            Self::Unleased => f.write_str("another broker has the lease of the database"),
-            Self::Unreadable(why) => f.write_str(why),
-        }
-    }
-}
+use super::super::statements::{self, Session, Value};
+use super::counters::count;
+use super::rows::{
+    MESSAGE_COLUMNS, NOTE_COLUMNS, OUTCOME_COLUMNS, OWN_COLUMNS, PRODUCER_COLUMNS, Sender, ack, condition,
+    missing, note, of_store, outcomes, place_of, read_row, row_of,
+};
+use super::{FlushError, Header};
 
 /// How many producers one statement brings up to date. It is as long as this, and looks at each row as often.
 const PRODUCERS_AT_ONCE: usize = 32;
 
-/// Writes everything that changed and commits.
-///
-/// What it costs is mostly the trips to the database and back, of which each statement with values is one. So what has numbers
-/// only goes with the statements that begin and end the transaction.
-pub(super) async fn flush(
+/// The same for whatever has changed and any database. What it costs is mostly the trips to the database and back, of which
+/// each statement with values is one. So what has numbers only goes with the statements that begin and end the transaction.
+pub(super) async fn step_by_step(
     session: &mut Session<'_>,
     index: &Index,
     producers: &Producers,
@@ -81,7 +30,7 @@ pub(super) async fn flush(
 ) -> Result<(), FlushError> {
     begin(session, index, header).await?;
     rows(session, index).await?;
-    counters(session, index).await?;
+    count(session, index).await?;
     notes(session, index).await?;
     destinations(session, index).await?;
     acks(session, index).await?;
@@ -96,15 +45,11 @@ pub(super) async fn flush(
 /// Begins a transaction and tells which it is. Of two openers the later one gets on, and the earlier one finds no row: what it
 /// writes after another took over is rolled back.
 async fn begin(session: &mut Session<'_>, index: &Index, header: &Header) -> Result<(), FlushError> {
+    let set = of_store(index, header).map(|(column, value)| format!("{column}={value}"));
     let text = format!(
-        "{}; UPDATE {STORE} SET COMMITS={}, CLEAN={}, NEXT_SEQUENCE={}, NEXT_DEST={}, FORGOTTEN={} \
-         WHERE ID=1 AND OPENER='{}' AND COMMITS={}",
+        "{}; UPDATE {STORE} SET {} WHERE ID=1 AND OPENER='{}' AND COMMITS={}",
         session.dialect.begin(),
-        header.commits + 1,
-        i64::from(header.clean),
-        index.state.next_sequence as i64,
-        index.state.next_destination,
-        index.state.outcomes.forgotten(),
+        set.join(", "),
         header.opener,
         header.commits,
     );
@@ -174,19 +119,9 @@ async fn rows(session: &mut Session<'_>, index: &Index) -> Result<(), FlushError
         let Some(content) = &change.content else {
             continue;
         };
-        let values = match (&content.source, read.remove(*row)) {
-            (Source::New(body), _) => [
-                Value::Text(body.producer.clone()),
-                Value::Int(body.sequence),
-                Value::Int(body.expiration),
-                Value::Int(content.priority.unwrap_or(body.priority)),
-                Value::Bytes(body.bytes.clone()),
-            ],
-            (Source::Copy(_), Some(values)) => values,
-            (Source::Copy(_), None) => continue,
+        let Some(of_row) = row_of(**row, content, read.remove(*row)) else {
+            continue;
         };
-        let mut of_row = place_of(**row, content);
-        of_row.extend(values);
         match row {
             Row::Message(_) => messages.push(of_row),
             Row::Own(_) => own.push(of_row),
@@ -195,29 +130,6 @@ async fn rows(session: &mut Session<'_>, index: &Index) -> Result<(), FlushError
     session.insert(MESSAGES, MESSAGE_COLUMNS, &messages).await?;
     session.insert(OWN_MESSAGES, OWN_COLUMNS, &own).await?;
     Ok(())
-}
-
-/// The columns that say where a row stands.
-fn place_of(row: Row, content: &Content) -> Vec<Value> {
-    match row {
-        Row::Message(id) => {
-            let container = content.container.clone().unwrap_or_default();
-            vec![Value::id(id), Value::Text(container)]
-        }
-        Row::Own(key) => vec![Value::Int(key.destination.0.into()), Value::id(key.sequence)],
-    }
-}
-
-/// Which row is meant, with its values.
-fn condition(row: Row) -> (&'static str, &'static str, Vec<Value>) {
-    match row {
-        Row::Message(id) => (MESSAGES, "ID=?", vec![Value::id(id)]),
-        Row::Own(key) => (
-            OWN_MESSAGES,
-            "DEST=? AND ID=?",
-            vec![Value::Int(key.destination.0.into()), Value::id(key.sequence)],
-        ),
-    }
 }
 
 /// Copies a row within the database, so that the body does not travel.
@@ -248,73 +160,6 @@ async fn copy(session: &mut Session<'_>, to: Row, content: &Content, from: Row) 
     }
 }
 
-async fn read_row(session: &mut Session<'_>, row: Row) -> Result<[Value; 5], FlushError> {
-    let (table, condition, key) = condition(row);
-    let text =
-        format!("SELECT MSGID_PROD, MSGID_SEQ, EXPIRATION, PRIORITY, MSG FROM {table} WHERE {condition}");
-    let found = session.rows(&text, &key).await?;
-    let Some(found) = found.first() else {
-        return Err(missing(row));
-    };
-    let number = |column| -> Result<Value, sqlx::Error> {
-        Ok(statements::number(found, column)?.map_or(Value::NoInt, Value::Int))
-    };
-    Ok([
-        statements::text(found, 0)?.map_or(Value::NoText, Value::Text),
-        number(1)?,
-        number(2)?,
-        number(3)?,
-        statements::bytes(found, 4)?.map_or(Value::NoBytes, Value::Bytes),
-    ])
-}
-
-fn missing(row: Row) -> FlushError {
-    FlushError::Unreadable(format!("a message is not where it was written: {row:?}"))
-}
-
-/// Writes redelivery counters into the messages, where ActiveMQ finds them.
-async fn counters(session: &mut Session<'_>, index: &Index) -> Result<(), FlushError> {
-    let changed = index.changes.notes.keys();
-    let mut counters: Vec<_> = changed.filter_map(|&key| index.miscounted(key)).collect();
-    counters.sort_unstable();
-    // Subscriptions share rows.
-    counters.dedup();
-    let mut messages = Vec::new();
-    for (row, counter) in counters {
-        match row {
-            Row::Message(id) => messages.push((id, counter)),
-            Row::Own(_) => {
-                let [.., body] = read_row(session, row).await?;
-                if let Value::Bytes(body) = body {
-                    count(session, row, body, counter).await?;
-                }
-            }
-        }
-    }
-    for some in messages.chunks(COUNTED_AT_ONCE) {
-        let ids: Vec<_> = some.iter().map(|(id, _)| *id).collect();
-        let head = format!("SELECT ID, MSG FROM {MESSAGES} WHERE ID IN");
-        for row in session.rows_for_ids(&head, &[], &ids).await? {
-            let found = id(&row, 0)?;
-            let counter = some.iter().find(|(id, _)| *id == found);
-            if let (Some((_, counter)), Some(body)) = (counter, statements::bytes(&row, 1)?) {
-                count(session, Row::Message(found), body, *counter).await?;
-            }
-        }
-    }
-    Ok(())
-}
-
-async fn count(session: &mut Session<'_>, row: Row, body: Bytes, counter: u32) -> Result<(), FlushError> {
-    let body = with_counter(body, counter)
-        .map_err(|error| FlushError::Unreadable(format!("a message cannot be read: {row:?}: {error}")))?;
-    let (table, condition, key) = condition(row);
-    let text = format!("UPDATE {table} SET MSG=? WHERE {condition}");
-    let values: Vec<_> = std::iter::once(Value::Bytes(body)).chain(key).collect();
-    session.execute(&text, &values).await?;
-    Ok(())
-}
-
 async fn notes(session: &mut Session<'_>, index: &Index) -> Result<(), FlushError> {
     let mut gone: FxHashMap<_, Vec<u64>> = FxHashMap::default();
     let mut noted = Vec::new();
@@ -334,29 +179,8 @@ async fn notes(session: &mut Session<'_>, index: &Index) -> Result<(), FlushErro
     }
     noted.sort_unstable();
     let noted: Vec<_> = noted.into_iter().filter_map(|key| note(index, key)).collect();
-    let columns = "DEST, SEQ, ID, MARK, REDELIVERED, AT_FIRST, DUE, FIRED";
-    session.insert(NOTES, columns, &noted).await?;
+    session.insert(NOTES, NOTE_COLUMNS, &noted).await?;
     Ok(())
-}
-
-fn note(index: &Index, key: MessageKey) -> Option<Vec<Value>> {
-    let at = index.state.get(key)?;
-    let counter = index.state.counter(key);
-    let due = index.state.due(key);
-    let row = match at.row {
-        Row::Message(id) => id,
-        Row::Own(key) => key.sequence,
-    };
-    Some(vec![
-        Value::Int(key.destination.0.into()),
-        Value::id(key.sequence),
-        Value::id(row),
-        Value::Int(at.mark.into()),
-        Value::Int(counter.now.into()),
-        Value::Int(counter.initial.into()),
-        due.map_or(Value::NoInt, |(at, _)| Value::Int(at)),
-        due.map_or(Value::NoInt, |(_, times)| Value::Int(times.into())),
-    ])
 }
 
 async fn destinations(session: &mut Session<'_>, index: &Index) -> Result<(), FlushError> {
@@ -423,19 +247,12 @@ async fn acks(session: &mut Session<'_>, index: &Index) -> Result<(), FlushError
         session.execute(&text, &values).await?;
     }
     let mut new = Vec::new();
-    for (destination, topic) in &index.changes.acks {
-        let acks = index.acks.get(destination).and_then(|acks| acks.get(topic));
-        let (Some(acks), Some(StoredDestination::Subscription(subscription))) =
-            (acks, index.state.destination(*destination))
+    for key in &index.changes.acks {
+        let (Some((acks, last, names)), Some(StoredDestination::Subscription(subscription))) =
+            (ack(index, key), index.state.destination(key.0))
         else {
             continue;
         };
-        let (last, container) = (Value::Int(acks.last()), index.topics.name(*topic));
-        let names = [
-            Value::Text(container),
-            Value::Text(subscription.client_id.clone()),
-            Value::Text(subscription.name.clone()),
-        ];
         if acks.written.is_none() {
             let [container, client_id, name] = names;
             new.push(vec![
@@ -510,26 +327,15 @@ async fn recent(
     let mut new = Vec::new();
     let mut known = Vec::new();
     for producer in &index.changes.producers {
-        let (Some((sequence, seen)), Some(row)) = (index.state.audit.get(producer), producers.row(producer))
-        else {
+        let Some(sender) = Sender::of(index, producers, producer) else {
             continue;
         };
-        let seen = producers.seen(seen);
-        if row.written {
-            known.push((row.id, sequence, seen));
-        } else {
-            new.push(vec![
-                Value::Int(row.id),
-                Value::text(producer.connection_id.as_deref().unwrap_or_default()),
-                Value::Int(producer.session_id),
-                Value::Int(producer.value),
-                Value::Int(sequence),
-                Value::Int(seen),
-            ]);
+        match sender.row.written {
+            true => known.push((sender.row.id, sender.sequence, sender.seen)),
+            false => new.push(sender.values(producer)),
         }
     }
-    let columns = "ID, CONNECTION_ID, SESSION_ID, PRODUCER, SEQ, SEEN";
-    session.insert(PRODUCERS, columns, &new).await?;
+    session.insert(PRODUCERS, PRODUCER_COLUMNS, &new).await?;
     known.sort_unstable();
     let mut last: String = known.chunks(PRODUCERS_AT_ONCE).map(seen_again).collect();
     if let Some(oldest) = producers.forgotten() {
@@ -539,21 +345,8 @@ async fn recent(
     if index.changes.forgets {
         last += &format!("DELETE FROM {OUTCOMES} WHERE AT_TIME<={forgotten}; ");
     }
-    let outcomes = index.changes.outcomes.iter().zip(producers.outcomes..);
-    let new: Vec<_> = outcomes
-        .filter(|(outcome, _)| outcome.at > forgotten)
-        .map(|(outcome, id)| {
-            vec![
-                Value::Int(id),
-                Value::Text(outcome.connection.clone()),
-                Value::Int(outcome.transaction),
-                Value::Int(outcome.at),
-            ]
-        })
-        .collect();
-    session
-        .insert(OUTCOMES, "ID, CONNECTION_ID, TX, AT_TIME", &new)
-        .await?;
+    let new = outcomes(index, producers);
+    session.insert(OUTCOMES, OUTCOME_COLUMNS, &new).await?;
     Ok(last)
 }
 
