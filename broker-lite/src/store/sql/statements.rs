@@ -14,8 +14,8 @@ use super::dialect::Dialect;
 /// is one trip more to the database and back, and a hundred are often put at once.
 const ROWS: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
 
-/// About how many bytes one statement inserts at most, so that it fits a packet of any server.
-const STATEMENT_BYTES: usize = 1024 * 1024;
+/// About how many bytes one statement writes at most, so that it fits a packet of any server.
+pub(super) const STATEMENT_BYTES: usize = 1024 * 1024;
 
 /// How many ids one statement names.
 const IDS: usize = 256;

@@ -7,12 +7,12 @@ use super::super::body::with_counter;
 use super::super::changes::Row;
 use super::super::index::Index;
 use super::super::schema::MESSAGES;
-use super::super::statements::{self, Session, Value, id};
+use super::super::statements::{self, STATEMENT_BYTES, Session, Value, id};
 use super::FlushError;
 use super::rows::{condition, read_row};
 
-/// How many messages are in memory at a time while counters are written into them, and about how many bytes.
-const AT_ONCE: (usize, usize) = (64, 8 * 1024 * 1024);
+/// How many messages at most are in memory at a time while counters are written into them.
+const AT_ONCE: usize = 64;
 
 /// A counter that is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,10 +45,10 @@ pub(super) fn fit(counters: &[Counter]) -> bool {
 /// How many of the first ones are read and written at once.
 fn fitting(counters: &[Counter]) -> usize {
     let mut bytes = 0;
-    let fit = counters.iter().take(AT_ONCE.0).take_while(|counter| {
+    let fit = counters.iter().take(AT_ONCE).take_while(|counter| {
         let begins = bytes == 0;
         bytes += counter.size as usize;
-        begins || bytes <= AT_ONCE.1
+        begins || bytes <= STATEMENT_BYTES
     });
     fit.count()
 }
