@@ -1,5 +1,6 @@
 //! The keeper: the thread that takes mastership, renews it, and gives it back.
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -162,10 +163,11 @@ impl Keeping {
 
     /// Tries until it is acquired.
     async fn acquire(&mut self, holders: &mpsc::UnboundedSender<Holder>) -> Result<Lease, LockError> {
-        let mut told: Option<Holder> = None;
+        let mut told: Option<Arc<str>> = None;
         let mut failed = false;
         let mut first = !self.patient;
         loop {
+            let mut pause = self.options.acquire_sleep_interval;
             match self.locker.try_acquire().await {
                 Ok(Attempt::Acquired { epoch }) => match self.begin(epoch).await {
                     Ok(lease) => {
@@ -186,9 +188,11 @@ impl Keeping {
                 }
                 Ok(Attempt::Held(holder)) => {
                     failed = false;
-                    if told.as_ref() != Some(&holder) {
+                    let left = holder.left.map(|left| left.max(LockOptions::SHORTEST));
+                    pause = left.map_or(pause, |left| left.min(pause));
+                    if told.as_ref() != Some(&holder.description) {
                         info!("standing by: {holder}");
-                        told = Some(holder.clone());
+                        told = Some(holder.description.clone());
                         // Whoever asked may have gone; then it has told to stop.
                         let _ = holders.send(holder);
                     }
@@ -202,7 +206,7 @@ impl Keeping {
                 }
             }
             first = false;
-            sleep(self.options.acquire_sleep_interval).await;
+            sleep(pause).await;
         }
     }
 
@@ -404,6 +408,26 @@ mod tests {
         });
         assert_eq!(keeper.await.unwrap().lease().epoch(), 1);
         assert_eq!(*told.lock(), ["one", "two"]);
+    }
+
+    #[tokio::test]
+    async fn a_standby_is_there_when_a_lease_ends() {
+        let place = Scripted::default();
+        let left = Duration::from_millis(20);
+        place.0.lock().holder = Some(Holder::new("one").with_left(left));
+        let hour = 60 * 60 * 1_000;
+        let keeper = tokio::spawn({
+            let place = place.clone();
+            async move { acquire(&place, options(hour, hour / 2)).await }
+        });
+        tokio::task::spawn_blocking({
+            let place = place.clone();
+            move || place.until("attempts", |place| place.attempts > 2)
+        })
+        .await
+        .unwrap();
+        place.0.lock().holder = None;
+        assert_eq!(keeper.await.unwrap().unwrap().lease().epoch(), 1);
     }
 
     #[tokio::test]

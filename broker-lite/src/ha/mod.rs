@@ -99,6 +99,9 @@ pub enum Attempt {
 pub struct Holder {
     /// What people want to know: the broker's name, its process and host, and since when.
     pub description: Arc<str>,
+    /// For how long it is master yet, if it does not say so anew; none where nobody can tell. A standby tries again then, if
+    /// that is sooner than `lockAcquireSleepInterval`.
+    pub left: Option<Duration>,
 }
 
 impl Holder {
@@ -106,6 +109,16 @@ impl Holder {
     pub fn new(description: impl Into<Arc<str>>) -> Self {
         Self {
             description: description.into(),
+            left: None,
+        }
+    }
+
+    /// The same with what is left of its lease.
+    #[must_use]
+    pub fn with_left(self, left: Duration) -> Self {
+        Self {
+            left: Some(left),
+            ..self
         }
     }
 }
@@ -147,7 +160,8 @@ impl std::error::Error for LockError {}
 #[non_exhaustive]
 pub struct LockOptions {
     /// `lockAcquireSleepInterval`, in milliseconds where it is written: how often a standby tries to become master, and the
-    /// lease of a master. Default 10 seconds; at least 10 ms.
+    /// lease of a master. A standby that knows when the lease it found ends tries then, if that is sooner. Default 10 seconds;
+    /// at least 10 ms.
     pub acquire_sleep_interval: Duration,
     /// `lockKeepAlivePeriod`, in milliseconds where it is written: how often a master makes sure that it still is one. Zero is
     /// never: then there is no lease either, and a lock file that somebody deletes is not noticed. Default `None`: half of

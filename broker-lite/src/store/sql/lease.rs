@@ -1,11 +1,11 @@
 //! Mastership by a lease in the row of `ACTIVEMQ_LOCK`, as ActiveMQ's `lease-database-locker` has it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use openwire_client::environment::now_millis;
 use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
 
 use crate::ha::{Attempt, Holder, LockError, Locker};
 
@@ -67,30 +67,48 @@ impl Lease {
         let now = now_millis().saturating_add(ahead);
         let values = Values {
             holder: Value::text(&self.holder),
-            now: Value::Int(now),
+            now,
             until: Value::Int(now.saturating_add(self.length.as_millis() as i64)),
         };
         Ok((connection, values))
     }
 
     /// Takes a lease that is over; says who has it otherwise.
-    async fn take(&mut self) -> Result<Option<Arc<str>>, sqlx::Error> {
+    async fn take(&mut self) -> Result<Option<Holder>, sqlx::Error> {
         let (mut connection, values) = self.connected().await?;
         let mut session = self.database.session(&mut connection);
         let taken =
             format!("UPDATE {LOCK} SET BROKER_NAME=?, TIME=? WHERE (TIME IS NULL OR TIME < ?) AND ID=1");
-        let taken = session
-            .execute(&taken, &[values.holder, values.until, values.now])
-            .await?;
-        let mut holder = None;
-        if taken != 1 {
-            let query = format!("SELECT BROKER_NAME FROM {LOCK} WHERE ID=?");
-            let rows = session.rows(&query, &[Value::Int(1)]).await?;
-            let named = rows.first().map(|row| text(row, 0)).transpose()?.flatten();
-            holder = Some(named.unwrap_or_else(|| "nobody yet".into()));
-        }
+        let at = [values.holder, values.until, Value::Int(values.now)];
+        let holder = match session.execute(&taken, &at).await? {
+            1 => None,
+            _ => {
+                let query = format!("SELECT BROKER_NAME, TIME FROM {LOCK} WHERE ID=?");
+                let rows = session.rows(&query, &[Value::Int(1)]).await?;
+                Some(self.holder(rows.first(), values.now)?)
+            }
+        };
         self.connection = Some(connection);
         Ok(holder)
+    }
+
+    /// Whom the row names, and how much of its lease is left.
+    fn holder(&self, row: Option<&AnyRow>, now: i64) -> Result<Holder, sqlx::Error> {
+        let name = row.map(|row| text(row, 0)).transpose()?.flatten();
+        let until = row.map(|row| number(row, 1)).transpose()?.flatten();
+        let holder = Holder::new(format!(
+            "{} has the lease of {LOCK} in {}",
+            name.as_deref().unwrap_or("nobody yet"),
+            self.database.name
+        ));
+        Ok(match until {
+            // It is taken once it is over: in the next millisecond.
+            Some(until) => {
+                let left = until.saturating_sub(now).saturating_add(1);
+                holder.with_left(Duration::from_millis(left.max(0) as u64))
+            }
+            None => holder,
+        })
     }
 
     /// True if it was still ours.
@@ -123,7 +141,7 @@ impl Lease {
 /// What the statements are about.
 struct Values {
     holder: Value,
-    now: Value,
+    now: i64,
     until: Value,
 }
 
@@ -151,10 +169,7 @@ impl Locker for Lease {
     async fn try_acquire(&mut self) -> Result<Attempt, LockError> {
         let holder = self.take().await.map_err(|error| self.unavailable(&error))?;
         if let Some(holder) = holder {
-            return Ok(Attempt::Held(Holder::new(format!(
-                "{holder} has the lease of {LOCK} in {}",
-                self.database.name
-            ))));
+            return Ok(Attempt::Held(holder));
         }
         self.held = true;
         self.keep_alive().await?;
