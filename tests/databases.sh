@@ -2,7 +2,7 @@
 # Runs a database for tests: on the loopback, in a directory of its own, until it is killed or whoever started it ends.
 #
 #   databases.sh postgres DIR PORT [OPTIONS]     user "tests" without a password, database "tests"
-#   databases.sh mariadb DIR PORT      user "root" without a password, database "tests"
+#   databases.sh mariadb DIR PORT [OPTIONS]      user "root" without a password, database "tests"
 #   databases.sh installed postgres|mariadb     succeeds if it can be run here
 #   databases.sh jars DIR              the libraries of an ActiveMQ that uses PostgreSQL, for the peers' PEERS_JARS
 #   databases.sh install               installs both on Debian, and PostgreSQL's driver for Java; as root
@@ -79,7 +79,7 @@ case $kind in
         exec "${as[@]}" "$(binary mariadbd)" --no-defaults --datadir="$dir/data" --port="$port" \
             --bind-address=127.0.0.1 --socket="$dir/socket" --pid-file="$dir/pid" \
             --innodb-flush-log-at-trx-commit=2 --max-connections=300 \
-            --character-set-server=utf8mb4 --init-file="$dir/init.sql"
+            --character-set-server=utf8mb4 --init-file="$dir/init.sql" "${@:4}"
         ;;
     *)
         echo "databases.sh: $kind is neither postgres nor mariadb" >&2

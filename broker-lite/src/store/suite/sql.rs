@@ -40,12 +40,14 @@ pub(in crate::store) struct Server {
 }
 
 pub(in crate::store) static POSTGRES: LazyLock<Server> =
-    LazyLock::new(|| Server::start("postgres", "postgres://tests"));
+    LazyLock::new(|| Server::start("postgres", "postgres://tests", &[]));
 pub(in crate::store) static MARIADB: LazyLock<Server> =
-    LazyLock::new(|| Server::start("mariadb", "mysql://root"));
+    LazyLock::new(|| Server::start("mariadb", "mysql://root", &[]));
 
 impl Server {
-    fn start(kind: &'static str, scheme: &'static str) -> Self {
+    /// One with options of its own.
+    pub(in crate::store) fn start(kind: &'static str, scheme: &'static str, options: &[String]) -> Self {
+        let options = options.to_vec();
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -58,6 +60,7 @@ impl Server {
                 .args([SCRIPT, kind])
                 .arg(dir.path())
                 .arg(port.to_string())
+                .args(options)
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()
