@@ -85,10 +85,18 @@ impl Drop for CuttingProxy {
     }
 }
 
+/// What comes in pieces is not to wait for an answer to the first of them.
+fn pass_on_at_once(one: &TcpStream, other: &TcpStream) {
+    for stream in [one, other] {
+        stream.set_nodelay(true).expect("a socket takes it");
+    }
+}
+
 async fn pass(client: TcpStream, broker: String, life: usize, shears: Arc<Shears>) {
     let Ok(broker) = TcpStream::connect(broker).await else {
         return;
     };
+    pass_on_at_once(&client, &broker);
     let left = AtomicUsize::new(life);
     let (from_client, to_client) = client.into_split();
     let (from_broker, to_broker) = broker.into_split();
@@ -167,6 +175,7 @@ impl Gate {
                     let Ok(mut far) = TcpStream::connect(("127.0.0.1", port)).await else {
                         return;
                     };
+                    pass_on_at_once(&near, &far);
                     tokio::select! {
                         biased;
                         _ = open.wait_for(|open| !open) => {}
