@@ -60,6 +60,7 @@ async fn rounds(ground: Ground, transacted: bool) -> Report {
     for (round, fault) in (1..=rounds).zip(faults.iter().copied().cycle()) {
         let before = Instant::now();
         goes_on(&control, BETWEEN, PATIENCE, &format!("round {round}, {fault:?}")).await;
+        witness.sees(&pair.places[master], master).await;
         masters.push(master);
         let begins = Instant::now();
         master = block_in_place(|| pair.suffer(fault, master));

@@ -10,10 +10,14 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::PATIENCE;
 use crate::pair::{Pair, Place};
 
 /// How long one waits for an answer of a broker that may not serve.
 const PROBE: Duration = Duration::from_secs(10);
+
+/// How often is looked whether one has answered.
+const OFTEN: Duration = Duration::from_millis(5);
 
 /// Asks both brokers all the time, and notes who answers.
 pub(crate) struct Witness {
@@ -68,6 +72,16 @@ impl Witness {
             });
         }
         Self { seen, asking }
+    }
+
+    /// Waits until the broker at a place has answered: one that serves for a moment only would not be seen.
+    pub(crate) async fn sees(&self, place: &Place, at: usize) {
+        let life = (at, place.life.load(Ordering::SeqCst));
+        let deadline = Instant::now() + PATIENCE;
+        while !self.seen.lock().contains_key(&life) {
+            assert!(Instant::now() < deadline, "{life:?} does not answer");
+            tokio::time::sleep(OFTEN).await;
+        }
     }
 
     /// Fails if two have served at once, and says how often the one that served changed.
