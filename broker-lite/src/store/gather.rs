@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// the disk busy, so halves that take turns are the better way.
 const MOST: usize = 16;
 
+/// What is quicker than this is not waited for: to fall asleep and wake up takes as long.
+const SHORTEST: Duration = Duration::from_micros(50);
+
 /// What is slower than this is not waited for as long.
 const LONGEST: Duration = Duration::from_millis(10);
 
@@ -36,7 +39,8 @@ impl Gather {
     /// So many batches wait to be written: until when, and for how many in all, to wait. None if they are to be written
     /// now.
     pub(super) fn wait(&mut self, waiting: usize, now: Instant) -> Option<(Instant, usize)> {
-        if self.unwaited > 0 || waiting >= self.expected || self.expected > MOST {
+        let too_many = self.expected > MOST;
+        if self.unwaited > 0 || waiting >= self.expected || too_many || self.took < SHORTEST {
             return None;
         }
         let until = *self.until.get_or_insert_with(|| now + self.took.min(LONGEST));
@@ -120,6 +124,13 @@ mod tests {
             gather.written(1, WRITE, 1);
         }
         assert!((5..=20).contains(&waited), "{waited}");
+    }
+
+    #[test]
+    fn nobody_is_waited_for_where_writing_takes_no_time() {
+        let mut gather = Gather::default();
+        gather.written(4, SHORTEST / 2, 4);
+        assert_eq!(gather.wait(4, Instant::now()), None);
     }
 
     #[test]

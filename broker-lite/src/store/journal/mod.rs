@@ -646,15 +646,11 @@ fn begin(
 #[async_trait]
 impl Store for Journal {
     fn append(&self, batch: Batch, done: Done) {
-        if let Err(done) = self.shared.append(batch, true, done) {
-            done(Err(StoreError::Closed));
-        }
+        self.shared.append(batch, true, done);
     }
 
     fn append_unawaited(&self, batch: Batch, done: Done) {
-        if let Err(done) = self.shared.append(batch, false, done) {
-            done(Err(StoreError::Closed));
-        }
+        self.shared.append(batch, false, done);
     }
 
     fn load(&self, keys: Vec<MessageKey>, done: Loaded) {

@@ -147,18 +147,18 @@ impl Shared {
             .map_err(|why| StoreError::Poisoned(format!("this process is the master no longer: {why}")))
     }
 
-    /// Queues a batch; hands `done` back if the journal takes nothing more.
-    pub(super) fn append(&self, batch: Batch, awaited: bool, done: Done) -> Result<(), Done> {
+    /// Queues a batch; one that is not taken any more fails.
+    pub(super) fn append(&self, batch: Batch, awaited: bool, done: Done) {
         let bytes = estimate(&batch);
         let mut queue = self.queue.lock();
         if queue.stop.is_some() {
-            return Err(done);
+            drop(queue);
+            return done(Err(StoreError::Closed));
         }
         self.backlog.fetch_add(bytes, Ordering::Relaxed);
         if queue.line.push(Waiting { batch, bytes, done }, awaited) {
             self.work.notify_one();
         }
-        Ok(())
     }
 
     /// How many batches were appended. They are waited for from here on.

@@ -100,9 +100,8 @@ struct Queue {
     requests: VecDeque<(u64, Request)>,
     /// Batches taken so far.
     taken: u64,
+    /// Nothing more is taken, and the thread is to end.
     closes: bool,
-    /// Nothing more is taken.
-    closed: bool,
 }
 
 /// What the handle and the thread have in common: what is to be done, numbers and flags.
@@ -139,7 +138,7 @@ impl Shared {
     /// Queues a batch; one that is not taken any more is answered by being dropped.
     pub(super) fn append(&self, waiting: Waiting, awaited: bool) {
         let mut queue = self.queue.lock();
-        if queue.closed || queue.closes {
+        if queue.closes {
             drop(queue);
             drop(waiting);
             return;
@@ -153,7 +152,7 @@ impl Shared {
     /// Queues what is to be read.
     pub(super) fn load(&self, request: Request) {
         let mut queue = self.queue.lock();
-        if queue.closed || queue.closes {
+        if queue.closes {
             drop(queue);
             drop(request);
             return;
@@ -201,7 +200,7 @@ impl Shared {
         self.end();
         let (batches, requests) = {
             let mut queue = self.queue.lock();
-            queue.closed = true;
+            queue.closes = true;
             (queue.line.drain(), std::mem::take(&mut queue.requests))
         };
         let bytes = batches.iter().map(|waiting| waiting.bytes).sum();

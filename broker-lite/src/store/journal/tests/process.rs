@@ -102,9 +102,7 @@ impl Process {
     }
 
     pub(super) fn append(&self, batch: Batch, awaited: bool, done: Done) {
-        if let Err(done) = self.shared.append(batch, awaited, done) {
-            done(Err(StoreError::Closed));
-        }
+        self.shared.append(batch, awaited, done);
     }
 
     /// Appends a batch; the answer comes through the channel.

@@ -54,8 +54,7 @@ fn fitting(counters: &[Counter]) -> usize {
 }
 
 /// Writes them, a few at a time.
-pub(super) async fn count(session: &mut Session<'_>, index: &Index) -> Result<(), FlushError> {
-    let counters = counters(index);
+pub(super) async fn count(session: &mut Session<'_>, counters: Vec<Counter>) -> Result<(), FlushError> {
     let (messages, own): (Vec<_>, Vec<_>) = counters
         .into_iter()
         .partition(|counter| matches!(counter.row, Row::Message(_)));

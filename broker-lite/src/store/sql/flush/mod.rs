@@ -68,10 +68,11 @@ pub(super) async fn flush(
     producers: &Producers,
     header: &Header,
 ) -> Result<(), FlushError> {
-    if session.dialect == Dialect::Postgres && is_plain(index, producers) {
+    let counters = counters(index);
+    if session.dialect == Dialect::Postgres && is_plain(index, producers, &counters) {
         // What is read now is what is there: nobody else writes, or nothing of this is written.
-        let counted = read_counted(session, &counters(index)).await?;
+        let counted = read_counted(session, &counters).await?;
         return together(index, producers, header, counted).run(session).await;
     }
-    step_by_step(session, index, producers, header).await
+    step_by_step(session, index, producers, header, counters).await
 }

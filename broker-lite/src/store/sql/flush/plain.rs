@@ -6,7 +6,7 @@ use super::super::producers::Producers;
 use super::super::schema::{ACKS, MESSAGES, NOTES, OUTCOMES, PRODUCERS};
 use super::super::statements::Value;
 use super::Header;
-use super::counters::{counters, fit};
+use super::counters::{Counter, fit};
 use super::rows::{
     MESSAGE_COLUMNS, NOTE_COLUMNS, OUTCOME_COLUMNS, PRODUCER_COLUMNS, Sender, ack, note, of_store, outcomes,
     row_of,
@@ -17,7 +17,7 @@ use super::together::{Together, selected};
 const TOGETHER_BYTES: usize = 32 * 1024 * 1024;
 
 /// True if nothing but what most groups do has changed: messages came and went, and what is noted beside them.
-pub(super) fn is_plain(index: &Index, producers: &Producers) -> bool {
+pub(super) fn is_plain(index: &Index, producers: &Producers, counters: &[Counter]) -> bool {
     let Changes {
         rows,
         emptied,
@@ -47,7 +47,6 @@ pub(super) fn is_plain(index: &Index, producers: &Producers) -> bool {
         let acks = index.acks.get(destination).and_then(|acks| acks.get(topic));
         acks.is_some_and(|acks| acks.written.is_some())
     };
-    let counters = counters(index);
     emptied.is_empty()
         && destinations.is_empty()
         && prepared.is_empty()
@@ -57,7 +56,7 @@ pub(super) fn is_plain(index: &Index, producers: &Producers) -> bool {
         && acks.iter().all(is_known)
         && rows.iter().all(&mut is_plain)
         && bytes <= TOGETHER_BYTES
-        && fit(&counters)
+        && fit(counters)
         && counters
             .iter()
             .all(|counter| matches!(counter.row, Row::Message(_)) && !rows.contains_key(&counter.row))

@@ -10,7 +10,7 @@ use super::super::schema::{
     ACKS, DESTINATIONS, HELD, LOCK, MESSAGES, NOTES, OUTCOMES, OWN_MESSAGES, PRODUCERS, STORE, kind_of,
 };
 use super::super::statements::{self, Session, Value};
-use super::counters::count;
+use super::counters::{Counter, count};
 use super::rows::{
     MESSAGE_COLUMNS, NOTE_COLUMNS, OUTCOME_COLUMNS, OWN_COLUMNS, PRODUCER_COLUMNS, Sender, ack, condition,
     missing, note, of_store, outcomes, place_of, read_row, row_of,
@@ -27,10 +27,11 @@ pub(super) async fn step_by_step(
     index: &Index,
     producers: &Producers,
     header: &Header,
+    counters: Vec<Counter>,
 ) -> Result<(), FlushError> {
     begin(session, index, header).await?;
     rows(session, index).await?;
-    count(session, index).await?;
+    count(session, counters).await?;
     notes(session, index).await?;
     destinations(session, index).await?;
     acks(session, index).await?;

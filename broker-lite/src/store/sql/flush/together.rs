@@ -98,15 +98,18 @@ impl Together {
 
     /// Rows as something to select from.
     fn rows(&mut self, rows: &[Vec<Value>]) -> String {
+        let first = rows.first().map_or(&[][..], Vec::as_slice);
         let mut bytes = Vec::new();
         let json = json(rows, &mut bytes);
         let mut from = String::new();
-        if !bytes.is_empty() {
+        if first
+            .iter()
+            .any(|value| matches!(value, Value::Bytes(_) | Value::NoBytes))
+        {
             from.push_str("(SELECT CAST(? AS BYTEA) AS bytes) AS b, ");
             self.values.push(Value::Bytes(bytes.into()));
         }
         self.values.push(Value::Text(json.into()));
-        let first = rows.first().map_or(&[][..], Vec::as_slice);
         let columns: Vec<_> = first.iter().enumerate().map(described).collect();
         let columns = columns.join(", ");
         let _ = write!(from, "json_to_recordset(CAST(? AS JSON)) AS r({columns})");
