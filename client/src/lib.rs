@@ -83,9 +83,9 @@
 //!
 //! A transaction that is open when the connection breaks goes on: what it sent is sent again to the new broker, and what it
 //! received has to be delivered to its consumers once more before it can be committed. They do not show those messages a
-//! second time. If another consumer got them instead, [`commit`](Session::commit) waits as long as
-//! [`consumer_failover_redelivery_wait_period`](options::ConnectionOptions::consumer_failover_redelivery_wait_period) says and
-//! then reports that the transaction [was rolled back](Error::is_rolled_back).
+//! second time. If another consumer got them instead, [`commit`](Session::commit) waits until a later message shows that, or as
+//! long as [`consumer_failover_redelivery_wait_period`](options::ConnectionOptions::consumer_failover_redelivery_wait_period) says,
+//! and then reports that the transaction [was rolled back](Error::is_rolled_back).
 //!
 //! A message comes again in three cases, and each time with [`redelivered`](Message::redelivered) set: it was received and not
 //! acknowledged; its acknowledgement was on its way and this consumer is not the one that sent it; its transaction was rolled

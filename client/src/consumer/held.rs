@@ -1,12 +1,14 @@
 //! What the application was given and has not finished with, also when the connection breaks: the broker does not know
 //! then who was given what, and delivers it again. Knows no clock and no connection.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, VecDeque};
 
 use rustc_hash::FxHashMap;
 
 use super::audit::MessageKey;
 use super::delivery::Delivery;
+use crate::wire::{Destination, ProducerId};
 
 /// Messages that were delivered and belong together: those of one transaction, or those not acknowledged yet.
 #[derive(Debug, Default)]
@@ -15,6 +17,39 @@ pub(super) struct Held {
     deliveries: VecDeque<Delivery>,
     /// Delivered over a connection that broke, and to come again, with the counter that the application has seen.
     expected: FxHashMap<MessageKey, i32>,
+    /// The same by their order.
+    rows: FxHashMap<Row, Missing>,
+    /// In how many rows something came although something before it is missing.
+    overtaken: usize,
+}
+
+/// Messages of one producer, to one destination and of one priority: a broker keeps their order.
+type Row = (ProducerId, Destination, i8);
+
+/// What is missing of a row.
+#[derive(Debug)]
+struct Missing {
+    numbers: BTreeSet<i64>,
+    /// The highest number that came since the connection broke.
+    highest: i64,
+}
+
+impl Missing {
+    fn is_overtaken(&self) -> bool {
+        self.numbers.first().is_some_and(|first| *first < self.highest)
+    }
+}
+
+/// The row of a message, and its number there.
+fn row(delivery: &Delivery) -> Option<(Row, i64)> {
+    let id = delivery.id()?;
+    let producer = id.producer_id.clone()?;
+    let row = (
+        producer,
+        delivery.destination()?.clone(),
+        delivery.message.priority,
+    );
+    Some((row, id.producer_sequence_id))
 }
 
 impl Held {
@@ -43,18 +78,34 @@ impl Held {
         self.deliveries.is_empty() && self.expected.is_empty()
     }
 
+    /// Something that came after it has come again, and it has not: most likely another consumer has it.
+    pub(super) fn is_overtaken(&self) -> bool {
+        self.overtaken > 0
+    }
+
     /// The connection broke: all of it is to come again.
     pub(super) fn broken(&mut self) {
-        let again = self
-            .deliveries
-            .drain(..)
-            .filter_map(|delivery| Some((delivery.key()?, delivery.counter())));
-        self.expected.extend(again);
+        self.overtaken = 0;
+        for missing in self.rows.values_mut() {
+            missing.highest = i64::MIN;
+        }
+        for delivery in self.deliveries.drain(..) {
+            let Some(key) = delivery.key() else { continue };
+            self.expected.insert(key, delivery.counter());
+            if let Some((row, number)) = row(&delivery) {
+                let missing = self.rows.entry(row).or_insert_with(|| Missing {
+                    numbers: BTreeSet::new(),
+                    highest: i64::MIN,
+                });
+                missing.numbers.insert(number);
+            }
+        }
     }
 
     /// A message came. If it belongs here it takes the place of the earlier delivery, and comes to the application no
     /// second time.
     pub(super) fn take_back(&mut self, key: &MessageKey, delivery: &Delivery) -> bool {
+        self.came(delivery);
         let Some(counter) = self.expected.remove(key) else {
             return false;
         };
@@ -64,6 +115,23 @@ impl Held {
         delivery.reported = true;
         self.insert(delivery);
         true
+    }
+
+    fn came(&mut self, delivery: &Delivery) {
+        let Some((row, number)) = row(delivery) else {
+            return;
+        };
+        if let Entry::Occupied(mut entry) = self.rows.entry(row) {
+            let missing = entry.get_mut();
+            let before = missing.is_overtaken();
+            missing.numbers.remove(&number);
+            missing.highest = missing.highest.max(number);
+            let after = missing.is_overtaken();
+            if missing.numbers.is_empty() {
+                entry.remove();
+            }
+            self.overtaken = self.overtaken + usize::from(after) - usize::from(before);
+        }
     }
 
     /// The deliveries, and what did not come again.

@@ -113,6 +113,8 @@ pub(crate) enum Part {
     Whole,
     /// Something of it is to come again.
     Missing,
+    /// The same, and something came that the broker has after it.
+    Overtaken,
     /// Something of it never comes again.
     Lost,
 }
@@ -228,8 +230,11 @@ impl Inbox {
         let Some(key) = delivery.key() else {
             return false;
         };
-        let mut holders = self.completing.iter_mut().chain([&mut self.delivered]);
-        holders.any(|held| held.take_back(&key, delivery))
+        let mut taken = false;
+        for held in self.completing.iter_mut().chain([&mut self.delivered]) {
+            taken |= held.take_back(&key, delivery);
+        }
+        taken
     }
 
     /// Nothing waits to be delivered.
@@ -543,6 +548,7 @@ impl Inbox {
             None => Part::None,
             Some(held) if held.is_empty() => Part::None,
             Some(held) if held.is_whole() => Part::Whole,
+            Some(held) if self.rules.comes_again && held.is_overtaken() => Part::Overtaken,
             Some(_) if self.rules.comes_again => Part::Missing,
             Some(_) => Part::Lost,
         }

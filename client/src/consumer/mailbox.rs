@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 use super::audit::Audit;
 use super::inbox::{Dispatched, Inbox, Next, Part, Rules};
 use crate::connection::stats::Counters;
+use crate::deadline::timeout_at;
 use crate::environment::{self, now_millis};
 use crate::error::{Error, Result};
 use crate::link::{Guard, Link, Receipt};
@@ -19,6 +21,10 @@ use crate::wire::{
     ConsumerId, Destination, EntityId, Message, MessageAck, MessageDispatch, MessageId, MessagePull,
     RemoveInfo, TransactionId,
 };
+
+/// How long a message is waited for that was overtaken. Most likely another consumer has it; but a broker that takes back what
+/// several consumers had does so one after the other.
+const GRACE: Duration = Duration::from_millis(250);
 
 /// Where the messages of a consumer wait for the application.
 #[derive(Debug)]
@@ -101,6 +107,8 @@ pub(crate) enum Readiness {
     Ready,
     /// Something of it is to come again.
     Missing,
+    /// The same, and something came that the broker has after it.
+    Overtaken,
     /// The consumer has not heard yet of this connection.
     Behind,
     /// The connection has broken since.
@@ -119,6 +127,7 @@ impl State {
             _ if self.connection < connection => Readiness::Behind,
             Part::Whole => Readiness::Ready,
             Part::Missing => Readiness::Missing,
+            Part::Overtaken => Readiness::Overtaken,
         }
     }
 }
@@ -186,13 +195,14 @@ impl Mailbox {
         if matches!(dispatched, Dispatched::Nothing) {
             state.empty_answers += 1;
         }
+        let overtakes = state.inbox.part() == Part::Overtaken;
         drop(state);
         self.changed.notify_one();
+        if overtakes || matches!(dispatched, Dispatched::Again(_)) {
+            self.came_again.notify_waiters();
+        }
         match dispatched {
-            Dispatched::Again(ack) => {
-                self.came_again.notify_waiters();
-                Ok(Some(*ack))
-            }
+            Dispatched::Again(ack) => Ok(Some(*ack)),
             Dispatched::Ready | Dispatched::Nothing => Ok(None),
         }
     }
@@ -433,18 +443,28 @@ impl Mailbox {
     ///
     /// The connection is closed.
     pub(crate) async fn ready(&self, connection: u64, link: &Link) -> Result<Readiness> {
+        let mut grace = None;
         loop {
             let mut came_again = pin!(self.came_again.notified());
             came_again.as_mut().enable();
             let readiness = self.state.lock().readiness(connection);
             match readiness {
                 Readiness::Behind => {}
-                // Nothing comes unasked. It is among the first that the broker has.
-                Readiness::Missing if self.pull => self.ask(0, link)?,
-                Readiness::Missing => {}
+                Readiness::Missing | Readiness::Overtaken => {
+                    grace = match readiness {
+                        Readiness::Overtaken => grace.or_else(|| Instant::now().checked_add(GRACE)),
+                        _ => None,
+                    };
+                    if self.pull {
+                        // Nothing comes unasked. It is among the first that the broker has.
+                        self.ask(0, link)?;
+                    }
+                }
                 settled => return Ok(settled),
             }
-            came_again.await;
+            if timeout_at(grace, came_again).await?.is_none() {
+                return Ok(Readiness::Lost);
+            }
         }
     }
 

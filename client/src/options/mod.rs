@@ -117,7 +117,9 @@ pub struct ConnectionOptions {
     pub audit_maximum_producer_number: u32,
     /// How long a commit waits, once there is a connection again, for messages that the transaction received before the
     /// connection broke: each must be delivered again to the same consumer, which the application does not see; otherwise
-    /// the transaction is rolled back. The commit goes on as soon as all are there, and takes no longer than
+    /// the transaction is rolled back. The commit goes on as soon as all are there, and gives up as soon as one of them was
+    /// overtaken: when a later message of the same producer and priority has come from the destination, another consumer has it,
+    /// most likely, and it has a quarter of a second left. It takes no longer than
     /// [`request_timeout`](Self::request_timeout) in all. Default 5 seconds. ActiveMQ's default is 0, which rolls a
     /// transaction back for nothing if it is committed right after the connection has resumed; and its client sleeps where
     /// this one waits for the messages.

@@ -204,22 +204,35 @@ async fn a_transaction_that_received_something_survives() {
     drop(far);
     let (mut far, _) = peer.accepted().await;
     far.serve_until(consumer_info).await;
-    // Not in their old order, with another one in between, and not at once.
-    far.send(again(&moving.info, 2)).await;
-    far.send(dispatch(&moving.info, 3)).await;
-    assert_eq!(number(&receive(&moving.consumer).await), 3);
+    far.send(again(&moving.info, 1)).await;
+    let seen = far
+        .serve_until(|command| match command {
+            Command::MessageAck(ack) => Some(acknowledged(ack)),
+            _ => None,
+        })
+        .await;
+    assert_eq!(seen, "delivered 1-1");
     moving.producer.send("late").await.unwrap();
     let (committed, ()) = tokio::join!(soon("committing", moving.session.commit()), async {
-        let late = |command: &Command| matches!(command, Command::Message(_)).then_some(());
-        far.serve_until(late).await;
-        far.serve_until(late).await;
+        far.serve_until(|command| {
+            let Command::Message(message) = command else {
+                return None;
+            };
+            let id = message.message_id.as_ref()?;
+            (id.producer_sequence_id == 2).then_some(())
+        })
+        .await;
         far.assert_silent().await;
-        far.send(again(&moving.info, 1)).await;
+        // Not in their old order: another one comes in between, which is not of this transaction.
+        far.send(dispatch(&moving.info, 3)).await;
+        far.send(again(&moving.info, 2)).await;
         let (seen, id) = until_commit(&mut far).await;
-        assert_eq!(seen, ["delivered 1-1", "acknowledge 2-1 in it"]);
+        let expected = ["delivered 2-2", "acknowledge 1-1 in it", "acknowledge 2-2 in it"];
+        assert_eq!(seen, expected);
         far.respond(id).await;
     });
     committed.unwrap();
+    assert_eq!(number(&receive(&moving.consumer).await), 3);
     assert!(moving.consumer.receive_no_wait().await.unwrap().is_none());
 }
 
@@ -250,6 +263,20 @@ async fn what_does_not_come_again_in_time_rolls_the_transaction_back() {
         far.respond(id).await;
     });
     committed.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_overtaken_is_not_waited_for_to_the_end() {
+    let peer = ScriptedPeer::bind().await;
+    let options = "&jms.consumerFailoverRedeliveryWaitPeriod=600000";
+    let (moving, far) = moving(&peer, options, None).await;
+    drop(far);
+    let (mut far, _) = peer.accepted().await;
+    far.serve_until(consumer_info).await;
+    // Another consumer has got what comes before this one.
+    far.send(again(&moving.info, 2)).await;
+    let error = soon("committing", moving.session.commit()).await.unwrap_err();
+    assert!(error.is_rolled_back(), "{error}");
 }
 
 #[tokio::test]

@@ -53,11 +53,10 @@ impl Pair {
 
     pub(crate) fn uri(&self) -> String {
         let [first, second] = &self.places;
-        // A stopped broker closes nothing: that it says nothing has to do. And messages of a transaction that was under way go
-        // to whoever is there first: a consumer that waits for its own waits in vain, mostly.
+        // A stopped broker closes nothing: that it says nothing has to do.
         format!(
             "failover:({},{})?maxReconnectDelay=200&nested.wireFormat.maxInactivityDuration=1500\
-             &nested.wireFormat.maxInactivityDurationInitalDelay=1500&jms.consumerFailoverRedeliveryWaitPeriod=500",
+             &nested.wireFormat.maxInactivityDurationInitalDelay=1500",
             first.listen, second.listen
         )
     }

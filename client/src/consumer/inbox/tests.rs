@@ -615,7 +615,7 @@ fn a_transaction_is_whole_when_all_has_come_again() {
     let mut f = broken_transaction(2, 3);
     f.inbox.begin_completion();
     assert_eq!(f.inbox.part(), Part::Missing);
-    f.come_again([2]);
+    f.come_again([1]);
     assert_eq!(f.inbox.part(), Part::Missing);
     f.interrupted();
     f.come_again([2, 1]);
@@ -632,6 +632,48 @@ fn a_transaction_is_whole_when_all_has_come_again() {
     assert_eq!(topic.inbox.part(), Part::Whole);
     topic.interrupted();
     assert_eq!(topic.inbox.part(), Part::Lost);
+}
+
+#[test]
+fn a_later_message_of_its_row_overtakes_what_is_missing() {
+    let mut f = broken_transaction(3, 1);
+    f.inbox.begin_completion();
+    let mut others = [dispatch(4), dispatch(4), dispatch(4)];
+    let change = |dispatch: &mut MessageDispatch, change: &dyn Fn(&mut Message)| {
+        change(Arc::make_mut(dispatch.message.as_mut().unwrap()));
+    };
+    change(&mut others[0], &|message| message.priority = 9);
+    change(&mut others[1], &|message| {
+        let producer = ProducerId {
+            value: 7,
+            ..ProducerId::default()
+        };
+        message.message_id.as_mut().unwrap().producer_id = Some(producer);
+    });
+    others[2].destination = Some(Destination::queue("other"));
+    for other in others {
+        f.inbox.dispatch(other).unwrap();
+        assert_eq!(f.inbox.part(), Part::Missing);
+    }
+    f.come_again([1]);
+    assert_eq!(f.inbox.part(), Part::Missing);
+    f.come_again([3]);
+    assert_eq!(f.inbox.part(), Part::Overtaken);
+    f.come_again([2]);
+    assert_eq!(f.inbox.part(), Part::Whole);
+
+    // One that is not of the transaction overtakes as well.
+    f.interrupted();
+    f.come_again([1, 2]);
+    f.arrive(5..=5);
+    assert_eq!(f.inbox.part(), Part::Overtaken);
+    // Over the next connection all may come.
+    f.interrupted();
+    assert_eq!(f.inbox.part(), Part::Missing);
+    f.come_again([1, 2]);
+    assert_eq!(f.inbox.part(), Part::Missing);
+    f.come_again([3]);
+    assert_eq!(f.inbox.part(), Part::Whole);
 }
 
 #[test]
