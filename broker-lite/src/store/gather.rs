@@ -7,9 +7,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Of more batches than this there are enough for a group in any case; and while so many arrive, they keep more than
-/// the disk busy, so halves that take turns are the better way.
-const MOST: usize = 16;
+/// So many batches are waited for in any case.
+const FEW: usize = 16;
 
 /// What is quicker than this is not waited for: to fall asleep and wake up takes as long.
 const SHORTEST: Duration = Duration::from_micros(50);
@@ -21,8 +20,11 @@ const LONGEST: Duration = Duration::from_millis(10);
 const PATIENCE: u32 = 6;
 
 /// What a writer knows of those it writes for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gather {
+    /// About how much longer it takes with each batch more, in which its client has its answer and comes back and it is
+    /// written.
+    each: Duration,
     /// How many batches may be expected: those that the last group answered, and those that arrived meanwhile.
     expected: usize,
     /// How long the last group took.
@@ -36,10 +38,22 @@ pub(super) struct Gather {
 }
 
 impl Gather {
+    /// For a writer for whose clients a batch more takes `each` longer: to answer, to come back, and to write.
+    pub(super) fn new(each: Duration) -> Self {
+        Self {
+            each,
+            expected: 0,
+            took: Duration::ZERO,
+            until: None,
+            vain: 0,
+            unwaited: 0,
+        }
+    }
+
     /// So many batches wait to be written: until when, and for how many in all, to wait. None if they are to be written
     /// now.
     pub(super) fn wait(&mut self, waiting: usize, now: Instant) -> Option<(Instant, usize)> {
-        let too_many = self.expected > MOST;
+        let too_many = self.expected > FEW && self.each * self.expected as u32 > self.took;
         if self.unwaited > 0 || waiting >= self.expected || too_many || self.took < SHORTEST {
             return None;
         }
@@ -70,10 +84,11 @@ mod tests {
     use super::*;
 
     const WRITE: Duration = Duration::from_micros(200);
+    const EACH: Duration = Duration::from_micros(10);
 
     /// A group of `alone`, while whose writing `meanwhile` others came.
     fn after(alone: usize, meanwhile: usize) -> Gather {
-        let mut gather = Gather::default();
+        let mut gather = Gather::new(EACH);
         gather.written(alone, WRITE, meanwhile);
         gather
     }
@@ -105,7 +120,7 @@ mod tests {
         let now = Instant::now();
         assert!(gather.wait(4, now).is_some());
         assert_eq!(gather.wait(4, now + WRITE), None);
-        let mut gather = Gather::default();
+        let mut gather = Gather::new(EACH);
         gather.written(2, Duration::from_secs(30), 0);
         assert_eq!(gather.wait(1, now), Some((now + LONGEST, 2)));
     }
@@ -128,14 +143,19 @@ mod tests {
 
     #[test]
     fn nobody_is_waited_for_where_writing_takes_no_time() {
-        let mut gather = Gather::default();
+        let mut gather = Gather::new(EACH);
         gather.written(4, SHORTEST / 2, 4);
         assert_eq!(gather.wait(4, Instant::now()), None);
     }
 
     #[test]
-    fn many_are_enough() {
-        let mut gather = after(MOST, 1);
+    fn more_are_waited_for_only_while_a_write_takes_longer_than_they_do() {
+        let mut gather = after(10, 10);
+        assert!(gather.wait(1, Instant::now()).is_some(), "20 come back in 200 us");
+        let mut gather = after(10, 11);
         assert_eq!(gather.wait(1, Instant::now()), None);
+        let mut gather = Gather::new(EACH);
+        gather.written(64, Duration::from_millis(1), 0);
+        assert!(gather.wait(1, Instant::now()).is_some());
     }
 }

@@ -51,21 +51,20 @@ pub(super) struct Group<T> {
     pub(super) awaited: usize,
 }
 
-impl<T> Default for Line<T> {
-    fn default() -> Self {
+impl<T> Line<T> {
+    /// An empty one, for a writer with whose clients a batch more takes `each` longer; see [`Gather::new`].
+    pub(super) fn new(each: Duration) -> Self {
         Self {
             waiting: VecDeque::new(),
             awaited: 0,
             hurried: false,
             patience: None,
-            gather: Gather::default(),
+            gather: Gather::new(each),
             wanted: 0,
             appended: 0,
         }
     }
-}
 
-impl<T> Line<T> {
     /// Adds a batch at the end; true if the writer is to be woken.
     pub(super) fn push(&mut self, batch: T, awaited: bool) -> bool {
         self.waiting.push_back(Place { batch, awaited });
@@ -163,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_is_waited_for_is_written_at_once_and_takes_the_rest_along() {
-        let mut line = Line::default();
+        let mut line = Line::new(Duration::from_micros(10));
         assert!(line.push(1, false), "the writer sets its alarm");
         assert!(!line.push(2, false));
         let now = Instant::now();
@@ -176,7 +175,7 @@ mod tests {
 
     #[test]
     fn patience_ends() {
-        let mut line = Line::default();
+        let mut line = Line::new(Duration::from_micros(10));
         line.push(1, false);
         assert_eq!(line.next(Instant::now() + PATIENCE), Next::Now);
         assert_eq!(take(&mut line), (vec![1], 0));
@@ -186,7 +185,7 @@ mod tests {
 
     #[test]
     fn whoever_hurries_waits_for_all() {
-        let mut line = Line::default();
+        let mut line = Line::new(Duration::from_micros(10));
         line.push(1, false);
         line.hurry();
         assert_eq!(line.next(Instant::now()), Next::Now);
@@ -200,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_writer_is_woken_once_those_are_there_that_it_waits_for() {
-        let mut line = Line::default();
+        let mut line = Line::new(Duration::from_micros(10));
         line.written(3, Duration::from_millis(1));
         assert!(line.push(1, true), "it does not know yet for how many to wait");
         assert!(matches!(line.next(Instant::now()), Next::At(_)));
@@ -213,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_first_is_taken_whether_it_fits_or_not() {
-        let mut line = Line::default();
+        let mut line = Line::new(Duration::from_micros(10));
         line.push(1, true);
         line.push(2, true);
         assert_eq!(line.take(|_| false).batches, [1]);

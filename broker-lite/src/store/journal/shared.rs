@@ -25,6 +25,9 @@ const RECORD_OVERHEAD: usize = 256;
 /// About what it takes that a message lies elsewhere, with who sent it.
 const REFERENCE: usize = 64;
 
+/// About how much longer it takes with each batch more: mostly what a client and its connection do on two cores.
+const EACH: Duration = Duration::from_micros(30);
+
 /// A batch that is not yet written.
 pub(super) struct Waiting {
     pub(super) batch: Batch,
@@ -49,7 +52,6 @@ pub(super) enum Work {
     Stop(Stop),
 }
 
-#[derive(Default)]
 struct Queue {
     /// Without a bound, as an append never waits: who appends is to wait for [`Shared::wait_room`].
     line: Line<Waiting>,
@@ -96,7 +98,10 @@ impl Shared {
         mastership: Option<Arc<dyn Mastership>>,
     ) -> Self {
         Self {
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue {
+                line: Line::new(EACH),
+                stop: None,
+            }),
             work: Condvar::new(),
             progress: Mutex::new(Progress {
                 synced,

@@ -21,6 +21,9 @@ const GROUP_BATCHES: usize = 4096;
 /// About what a row takes beside the payload of its message.
 const ROW_OVERHEAD: usize = 256;
 
+/// About how much longer it takes with each batch more: half of it is the row, with ActiveMQ's indexes.
+const EACH: Duration = Duration::from_micros(70);
+
 /// A batch that is not yet written.
 pub(super) struct Waiting {
     pub(super) batch: Batch,
@@ -93,7 +96,6 @@ pub(super) struct Turn {
     pub(super) closes: bool,
 }
 
-#[derive(Default)]
 struct Queue {
     line: Line<Waiting>,
     /// What is to be read, and how many batches were appended before it.
@@ -122,7 +124,12 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(backlog_limit: usize) -> Self {
         Self {
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue {
+                line: Line::new(EACH),
+                requests: VecDeque::new(),
+                taken: 0,
+                closes: false,
+            }),
             work: Notify::new(),
             backlog: AtomicUsize::new(0),
             backlog_limit,
