@@ -272,7 +272,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if relieved {
                 self.driver.relieved(self.key);
             }
-            let wrote = self.poll_write(cx)?;
+            let Some(wrote) = self.poll_write(cx)? else {
+                continue;
+            };
             match self.stage {
                 Stage::Closing { .. } if self.written() => return Poll::Ready(Err(End::Closed)),
                 Stage::Closing { .. } => {}
@@ -337,8 +339,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.pending.is_empty() && self.output.is_empty() && !self.unflushed
     }
 
-    /// Encodes what waits and writes it. True if something was written.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+    /// Encodes what waits and writes it. True if something was written; none if the lease has passed meanwhile.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<Option<bool>, End> {
         let mut wrote = false;
         loop {
             while self.output.len() < OUTPUT
@@ -357,13 +359,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.output.is_empty() {
                 break;
             }
+            // To encode takes a while, in which the process may have been stopped for as long as the lease was.
+            if !self.server.lease.is_current() {
+                return Ok(None);
+            }
             match pin!(self.io.write_buf(&mut self.output)).poll(cx)? {
                 Poll::Ready(0) => return Err(End::Io(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(_) => {
                     wrote = true;
                     self.unflushed = true;
                 }
-                Poll::Pending => return Ok(wrote),
+                Poll::Pending => return Ok(Some(wrote)),
             }
         }
         // A large message must not keep its size in memory for as long as the connection lives.
@@ -373,7 +379,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.unflushed && pin!(self.io.flush()).poll(cx)?.is_ready() {
             self.unflushed = false;
         }
-        Ok(wrote)
+        Ok(Some(wrote))
     }
 
     /// Reads once, decodes, and takes a turn. True if there may be more at once.
@@ -610,7 +616,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use openwire_client::wire::{BrokerId, WireFormatOptions};
+    use tokio::io::{AsyncWriteExt, DuplexStream, ReadBuf};
     use tokio::sync::watch;
 
     use super::*;
@@ -662,12 +671,22 @@ mod tests {
         (server, stop)
     }
 
-    /// Time stands still until nobody can do anything more, so the time-out says that they are stuck.
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_never_reads_is_not_read_for_ever() {
-        const REQUESTS: usize = 100_000;
-        let (mut client, mut ours) = tokio::io::duplex(1024);
-        let (server, _stop) = server().await;
+    const KEEPING: Keeping = Keeping {
+        inactivity_monitor: true,
+        keep_alive: true,
+        outcomes_kept: 0,
+    };
+
+    /// Both ends of a connection that have agreed on a wire format.
+    struct Met {
+        ours: DuplexStream,
+        format: WireFormat,
+        input: Input,
+        client: DuplexStream,
+        greeted: (WireFormat, Input),
+    }
+
+    async fn meet(mut client: DuplexStream, mut ours: DuplexStream) -> Met {
         let mut options = WireFormatOptions::default();
         options.max_inactivity_duration = 0;
         let kept = OutcomesKept {
@@ -679,16 +698,103 @@ mod tests {
             handshake(&mut client, &options, &kept)
         );
         let (format, input) = accepted.unwrap();
-        let keeping = Keeping {
-            inactivity_monitor: true,
-            keep_alive: true,
-            outcomes_kept: 0,
+        Met {
+            ours,
+            format,
+            input,
+            client,
+            greeted: greeted.unwrap(),
+        }
+    }
+
+    /// Takes a single byte, and then the lease has passed.
+    struct Losing {
+        io: DuplexStream,
+        lease: crate::ha::Lease,
+        writes: Arc<AtomicUsize>,
+    }
+
+    impl AsyncRead for Losing {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.io).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Losing {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+            self.lease.lose("another took it");
+            Pin::new(&mut self.io).poll_write(cx, &bytes[..1])
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.io).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.io).poll_shutdown(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_more_is_written_once_the_lease_has_passed() {
+        let (client, ours) = tokio::io::duplex(1024);
+        let (server, _stop) = server().await;
+        let mut met = meet(client, ours).await;
+        let writes = Arc::new(AtomicUsize::new(0));
+        let io = Losing {
+            io: met.ours,
+            lease: server.lease.clone(),
+            writes: writes.clone(),
         };
+        let asks = KeepAliveInfo {
+            response_required: true,
+            ..KeepAliveInfo::default()
+        };
+        let mut request = BytesMut::new();
+        Encoder::new(met.greeted.0)
+            .encode(&asks.into(), &mut request)
+            .unwrap();
+        met.client.write_all_buf(&mut request).await.unwrap();
+        let served = serve(
+            io,
+            server,
+            "test",
+            Caller::default(),
+            met.format,
+            met.input,
+            KEEPING,
+        );
+        timeout(Duration::from_secs(30), served).await.unwrap();
+        assert_eq!(writes.load(Ordering::Relaxed), 1);
+    }
+
+    /// Time stands still until nobody can do anything more, so the time-out says that they are stuck.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_reads_is_not_read_for_ever() {
+        const REQUESTS: usize = 100_000;
+        let (client, ours) = tokio::io::duplex(1024);
+        let (server, _stop) = server().await;
+        let Met {
+            ours,
+            format,
+            input,
+            client,
+            greeted,
+        } = meet(client, ours).await;
         tokio::spawn(
-            async move { serve(ours, server, "test", Caller::default(), format, input, keeping).await },
+            async move { serve(ours, server, "test", Caller::default(), format, input, KEEPING).await },
         );
 
-        let (format, mut input) = greeted.unwrap();
+        let (format, mut input) = greeted;
         let (mut from_broker, mut to_broker) = tokio::io::split(client);
         let mut encoder = Encoder::new(format.clone());
         let mut flood = tokio::spawn(async move {
