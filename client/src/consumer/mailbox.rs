@@ -448,18 +448,15 @@ impl Mailbox {
             let mut came_again = pin!(self.came_again.notified());
             came_again.as_mut().enable();
             let readiness = self.state.lock().readiness(connection);
+            grace = match readiness {
+                Readiness::Overtaken => grace.or_else(|| Instant::now().checked_add(GRACE)),
+                _ => None,
+            };
             match readiness {
                 Readiness::Behind => {}
-                Readiness::Missing | Readiness::Overtaken => {
-                    grace = match readiness {
-                        Readiness::Overtaken => grace.or_else(|| Instant::now().checked_add(GRACE)),
-                        _ => None,
-                    };
-                    if self.pull {
-                        // Nothing comes unasked. It is among the first that the broker has.
-                        self.ask(0, link)?;
-                    }
-                }
+                // Nothing comes unasked. It is among the first that the broker has.
+                Readiness::Missing | Readiness::Overtaken if self.pull => self.ask(0, link)?,
+                Readiness::Missing | Readiness::Overtaken => {}
                 settled => return Ok(settled),
             }
             if timeout_at(grace, came_again).await?.is_none() {
