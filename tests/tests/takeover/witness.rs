@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use openwire_client::{AcknowledgeMode, ConnectionFactory, Destination};
-use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -16,12 +16,9 @@ use crate::pair::{Pair, Place};
 /// How long one waits for an answer of a broker that may not serve.
 const PROBE: Duration = Duration::from_secs(10);
 
-/// How often is looked whether one has answered.
-const OFTEN: Duration = Duration::from_millis(5);
-
 /// Asks both brokers all the time, and notes who answers.
 pub(crate) struct Witness {
-    seen: Arc<Mutex<BTreeMap<Life, Span>>>,
+    seen: Arc<watch::Sender<BTreeMap<Life, Span>>>,
     asking: JoinSet<()>,
 }
 
@@ -40,7 +37,7 @@ struct Span {
 
 impl Witness {
     pub(crate) fn of(pair: &Pair) -> Self {
-        let seen = Arc::<Mutex<BTreeMap<Life, Span>>>::default();
+        let seen = Arc::new(watch::Sender::new(BTreeMap::new()));
         let mut asking = JoinSet::new();
         for (place, Place { listen, life, .. }) in pair.places.iter().enumerate() {
             let (seen, listen, life) = (seen.clone(), listen.clone(), life.clone());
@@ -62,10 +59,11 @@ impl Witness {
                                 to: asked,
                                 answers: 0,
                             };
-                            let mut seen = seen.lock();
-                            let span = seen.entry((place, number)).or_insert(span);
-                            span.to = span.to.max(asked);
-                            span.answers += 1;
+                            seen.send_modify(|seen| {
+                                let span = seen.entry((place, number)).or_insert(span);
+                                span.to = span.to.max(asked);
+                                span.answers += 1;
+                            });
                         }
                     });
                 }
@@ -77,17 +75,19 @@ impl Witness {
     /// Waits until the broker at a place has answered: one that serves for a moment only would not be seen.
     pub(crate) async fn sees(&self, place: &Place, at: usize) {
         let life = (at, place.life.load(Ordering::SeqCst));
-        let deadline = Instant::now() + PATIENCE;
-        while !self.seen.lock().contains_key(&life) {
-            assert!(Instant::now() < deadline, "{life:?} does not answer");
-            tokio::time::sleep(OFTEN).await;
-        }
+        let mut seen = self.seen.subscribe();
+        let answers = seen.wait_for(|seen| seen.contains_key(&life));
+        let answered = timeout(PATIENCE, answers).await;
+        assert!(
+            answered.is_ok_and(|seen| seen.is_ok()),
+            "{life:?} does not answer"
+        );
     }
 
     /// Fails if two have served at once, and says how often the one that served changed.
     pub(crate) fn judge(mut self) -> usize {
         self.asking.abort_all();
-        let mut spans: Vec<_> = self.seen.lock().clone().into_iter().collect();
+        let mut spans: Vec<_> = self.seen.borrow().clone().into_iter().collect();
         spans.sort_by_key(|(_, span)| span.from);
         for (index, (one, span)) in spans.iter().enumerate() {
             for (other, later) in &spans[index + 1..] {
